@@ -240,7 +240,7 @@ class GenerateRequest:
     prompt: tuple[int, ...]
     max_tokens: int | None = field(default=None, validator=bounded(1, MAX_TOKENS))
     sampling: Sampling = field(factory=Sampling)
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = field(default=())
     constraint: Constraint | None = None
     logprobs: int | None = field(default=None, validator=bounded(0, 100))
     ignore_end: bool = False
