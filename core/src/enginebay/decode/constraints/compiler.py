@@ -1,0 +1,141 @@
+"""From a constraint of the contract to a compiled one: front end, deadline, cache. Knows no sampling and no scheduling."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+
+from enginebay.data import AppliedConstraint, Choice, Constraint, Gbnf, JsonObject, JsonSchema, Lark, Regex, Rules
+from enginebay.decode.constraints.choice import choice_grammar
+from enginebay.decode.constraints.grammar import Grammar
+from enginebay.decode.constraints.limits import Limits
+from enginebay.decode.constraints.matcher import Compiled
+from enginebay.decode.constraints.native import COMPILER, Library
+from enginebay.decode.constraints.regex import regex_grammar
+from enginebay.decode.protocol import Vocabulary
+from enginebay.errors import EnginebayError, GrammarError
+
+T = TypeVar("T")
+
+_STACK_BYTES = 256 * 1024 * 1024
+_COMPILING_AT_ONCE = 4
+_stack_size_lock = threading.Lock()
+
+
+class ConstraintCompiler:
+    """Compiles constraints for one loaded model; thread-safe.
+
+    :param vocabulary: the model's tokens
+    :param encode: token ids of plain text; their bytes, joined, are the text
+    :param limits: bounds on what is compiled
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, encode: Callable[[str], list[int]], limits: Limits | None = None
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._limits = limits or Limits()
+        self._end = tuple(sorted(vocabulary.end))
+        self._library = Library(vocabulary, encode)
+        self._cache: OrderedDict[str, Compiled] = OrderedDict()
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(_COMPILING_AT_ONCE)
+
+    def compile(self, constraint: Constraint) -> Compiled:
+        """Compile a constraint, or take it from the cache.
+
+        :raises GrammarError: it is malformed, over a limit, took too long, or has a part that cannot be enforced
+        """
+        key = _key(constraint, self._limits)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        compiled = self._within_deadline(lambda: self._compile(constraint))
+        with self._lock:
+            self._cache[key] = compiled
+            while len(self._cache) > self._limits.cache_entries:
+                self._cache.popitem(last=False)
+        return compiled
+
+    def _compile(self, constraint: Constraint) -> Compiled:
+        grammar = _grammar(constraint, self._vocabulary, self._limits)
+        template = self._library.compile(grammar.lark)
+        applied = AppliedConstraint(grammar.kind, COMPILER, grammar.warnings)
+        return Compiled(applied, template, len(self._vocabulary.pieces), self._end, grammar.check)
+
+    def _within_deadline(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in a thread with a large stack: deep grammars recurse deeply in native code."""
+        seconds = self._limits.deadline_seconds
+        results: list[T] = []
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                results.append(work())
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                self._slots.release()
+
+        late = GrammarError(f"the constraint took more than {seconds:g} seconds to compile", hint="Make it simpler.")
+        if not self._slots.acquire(timeout=seconds):
+            raise late
+        with _stack_size_lock:
+            previous = threading.stack_size(_STACK_BYTES)
+            try:
+                thread = threading.Thread(target=run, name="enginebay-constraint", daemon=True)
+                thread.start()
+            except RuntimeError:
+                self._slots.release()
+                raise
+            finally:
+                threading.stack_size(previous)
+        thread.join(seconds)
+        if thread.is_alive():
+            raise late
+        if results:
+            return results[0]
+        error = failures[0]
+        if isinstance(error, EnginebayError):
+            raise error
+        raise GrammarError(f"the constraint cannot be compiled: {type(error).__name__}: {error}") from error
+
+
+def _grammar(constraint: Constraint, vocabulary: Vocabulary, limits: Limits) -> Grammar:
+    match constraint:
+        case JsonSchema(schema, strict):
+            spec = dict(schema) if not isinstance(schema, bool) else ({} if schema else {"not": {}})
+            spec["x-guidance"] = {"whitespace_pattern": " |\\n[ ]{0,8}"}
+            return Grammar("json_schema", "start: %json " + json.dumps(spec), ())
+        case JsonObject():
+            return _grammar(JsonSchema({"type": "object"}), vocabulary, limits)
+        case Regex(pattern):
+            return regex_grammar(pattern, limits)
+        case Gbnf(source):
+            raise GrammarError("gbnf is not there yet")
+        case Rules(root, rules):
+            raise GrammarError("rules are not there yet")
+        case Lark(source):
+            limits.check_source(source)
+            return Grammar("lark", source)
+        case Choice(options):
+            return choice_grammar(options, limits)
+
+
+def _key(constraint: Constraint, limits: Limits) -> str:
+    """What the constraint says, with the order of its parts, as a text."""
+    kind = type(constraint).__name__
+    match constraint:
+        case JsonSchema(schema, strict):
+            try:
+                return f"{kind} {strict} {json.dumps(schema, allow_nan=False)}"
+            except (TypeError, ValueError, RecursionError) as error:
+                raise GrammarError(f"the schema is not JSON: {error}") from None
+        case Rules(root, rules):
+            return f"{kind} {json.dumps([root, list(rules.items())])}"
+        case _:
+            return repr(constraint)

@@ -1,0 +1,25 @@
+"""What a front end hands on: one grammar text and what to report. Also how text is written in that grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import field, frozen
+
+
+@frozen
+class Grammar:
+    """A grammar in llguidance's dialect of Lark whose rule ``start`` is the whole output.
+
+    ``check`` is what decides on finished text, where the grammar accepts more than was asked for.
+    """
+
+    kind: str
+    lark: str = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    check: Callable[[str], bool] | None = field(default=None, repr=False)
+
+
+def literal_regex(text: str) -> str:
+    """A regex, usable between slashes in Lark, that matches exactly ``text``."""
+    return "".join(char if char.isascii() and char.isalnum() else f"\\u{{{ord(char):x}}}" for char in text)
