@@ -33,11 +33,8 @@ class Vocabulary:
 
     def fingerprint(self) -> str:
         """Hex SHA-256 over all pieces and end tokens: the same where tokens mean the same."""
-        digest = hashlib.sha256()
-        for piece in self.pieces:
-            digest.update(len(piece).to_bytes(4, "little"))
-            digest.update(piece)
-        digest.update(repr(sorted(self.end)).encode())
+        digest = hashlib.sha256(repr((list(map(len, self.pieces)), sorted(self.end))).encode())
+        digest.update(b"".join(self.pieces))
         return digest.hexdigest()
 
 
@@ -111,15 +108,6 @@ class Copies(Protocol):
 
 
 @runtime_checkable
-class Shifts(Protocol):
-    """A model that can drop positions from the middle of its cache and move the later ones down."""
-
-    def shift(self, sequence: int, keep: int, drop: int) -> bool:
-        """Drop positions ``keep`` to ``keep + drop``. False if it cannot, with the sequence unchanged."""
-        ...
-
-
-@runtime_checkable
 class SavesState(Protocol):
     """A model whose cache can be written out and read back."""
 
@@ -152,3 +140,11 @@ class Embeds(Protocol):
 
 class StepInterrupted(Exception):  # noqa: N818 - a signal between the toolkit and an engine, never seen by users
     """A step was given up on request; the sequences that it fed are empty."""
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A model that did something else than was asked (a GPU that is not there), and says so."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
