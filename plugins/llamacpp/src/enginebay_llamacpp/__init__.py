@@ -1,0 +1,1 @@
+"""llama.cpp as an engine of Enginebay. It knows nothing; ``plugin`` is the entry point."""

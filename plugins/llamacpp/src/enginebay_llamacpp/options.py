@@ -1,0 +1,49 @@
+"""The options of this engine, checked as they are made. They know nothing of the library that will honour them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+from enginebay.data import bounded
+
+CacheType: TypeAlias = Literal["auto", "f32", "f16", "q8_0"]
+
+
+@frozen
+class Adapter:
+    """A LoRA adapter in GGUF form, and how strongly it acts."""
+
+    path: Path
+    scale: float = field(default=1.0, validator=bounded(-100.0, 100.0))
+
+
+@frozen
+class Options:
+    """How llama.cpp runs a model.
+
+    ``threads`` decode single tokens and ``batch_threads`` prompts (None: one for each processor that this process may use,
+    and the same as ``threads``). ``gpu_layers`` is how many layers go to the GPU (None: all, where there is a GPU).
+    ``mmap`` maps the file instead of copying it; ``mlock`` keeps it from being swapped out. ``batch_tokens`` is the most that one step
+    takes. ``flash_attention`` None leaves the choice to the library. ``cache_type`` is the number format of the KV cache;
+    ``auto`` is as exact as the weights: f32 where they all are f32, f16 otherwise. ``adapters`` are LoRA adapters.
+    """
+
+    threads: int | None = field(default=None, validator=bounded(1, 512))
+    batch_threads: int | None = field(default=None, validator=bounded(1, 512))
+    gpu_layers: int | None = field(default=None, validator=bounded(0, 1_024))
+    mmap: bool = True
+    mlock: bool = False
+    batch_tokens: int = field(default=512, validator=bounded(1, 16_384))
+    flash_attention: bool | None = None
+    cache_type: CacheType = field(default="auto")
+    adapters: tuple[Adapter, ...] = ()
+
+    @cache_type.validator
+    def _known_type(self, _attribute: object, value: CacheType) -> None:
+        if value not in ("auto", "f32", "f16", "q8_0"):
+            raise ValueError(f"cache_type: expected auto, f32, f16 or q8_0, got {value!r}")
+        if value == "q8_0" and self.flash_attention is False:
+            raise ValueError("cache_type: q8_0 needs flash_attention, which is switched off")
