@@ -52,6 +52,10 @@ class Stream(Iterator[Chunk]):
         except Exception as error:
             raise translated(error, GenerationError, f"{self._engine} failed while generating") from error
 
+    def ready(self) -> bool:
+        """Whether the next chunk is known to be there already."""
+        return bool(getattr(self._chunks, "ready", bool)())
+
     def cancel(self) -> None:
         """Ask for the end; the last chunk then has the reason ``cancelled``. Engines that cannot do that are closed."""
         getattr(self._chunks, "cancel", self.close)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -15,6 +16,7 @@ from enginebay.engine import Engine, Stream
 from enginebay.errors import RequestError
 from enginebay.hookspecs import CompiledConstraint, LoadedModel
 from enginebay.result import Collector, Result
+from enginebay.session import Session
 from enginebay.structure import structure
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Model:
         self._engine = engine
         self._handle = handle
         self.name = name
+        self._version: str | None = None
 
     @property
     def info(self) -> ModelInfo:
@@ -192,6 +195,29 @@ class Model:
     def rerank(self, query: str, documents: Sequence[str]) -> list[float]:
         """How well each document answers the query; higher is better."""
         return self._engine.rerank(self._handle, query, documents)
+
+    def session(self, *, tools: Sequence[Mapping[str, Any]] = ()) -> Session:
+        """A conversation that keeps its place, and can be saved and continued on another engine."""
+        return Session(self, tools=tools)
+
+    def load_session(self, path: str | Path) -> Session:
+        """Continue a saved session with this model; see ``Session.restore``."""
+        return Session.restore(self, path)
+
+    def save_state(self, tokens: Sequence[int]) -> bytes:
+        """The engine's own state after ``tokens``, as far as its cache still holds them. For sessions."""
+        return self._engine.save_session(self._handle, tokens)
+
+    def load_state(self, tokens: Sequence[int], state: bytes) -> int:
+        """Take back what ``save_state`` gave; returns how many tokens need not be computed again. For sessions."""
+        return self._engine.load_session(self._handle, tokens, state)
+
+    @property
+    def engine_version(self) -> str:
+        """The version of the engine's library."""
+        if self._version is None:
+            self._version = self._engine.health(None).version or ""
+        return self._version
 
     def health(self) -> Health:
         """Whether the model just produced a token."""

@@ -155,6 +155,10 @@ class JobStream(Iterator[Chunk]):
         self._over = True
         raise item
 
+    def ready(self) -> bool:
+        """Whether the next chunk is there already."""
+        return not self._job.out.empty()
+
     def cancel(self) -> None:
         """Ask for the end: the last chunk, with the reason ``cancelled``, follows soon."""
         self._cancelled(self._job)
