@@ -114,9 +114,8 @@ class EchoModel:
     def _logits(self, cache: list[int]) -> npt.NDArray[np.float32]:
         """A few tokens that depend on the whole cache are likely, as in a language model; the echo is the likeliest."""
         digest = shake_256(np.array(cache, dtype="<u4").tobytes()).digest(2 * len(PIECES))
-        row: npt.NDArray[np.float32] = (
-            self._taste * (np.frombuffer(digest, dtype="<u2").astype(np.float32) / 65536) ** 8
-        )
+        noise = np.frombuffer(digest, dtype="<u2") / 65536
+        row = np.asarray(self._taste * noise**8, dtype=np.float32)
         rest, end = what_follows(b"".join(PIECES[token] for token in cache))
         row[rest[0] if rest else end] = ECHO_LOGIT
         return row
