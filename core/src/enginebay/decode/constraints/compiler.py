@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from enginebay.data import AppliedConstraint, Choice, Constraint, Gbnf, JsonObject, JsonSchema, Lark, Regex, Rules
 from enginebay.decode.constraints.choice import choice_grammar
+from enginebay.decode.constraints.gbnf import gbnf_grammar, rules_grammar
 from enginebay.decode.constraints.grammar import Grammar
 from enginebay.decode.constraints.limits import Limits
 from enginebay.decode.constraints.matcher import Compiled
@@ -38,6 +39,7 @@ class ConstraintCompiler:
     ) -> None:
         self._vocabulary = vocabulary
         self._limits = limits or Limits()
+        self._encode = encode
         self._end = tuple(sorted(vocabulary.end))
         self._library = Library(vocabulary, encode)
         self._cache: OrderedDict[str, Compiled] = OrderedDict()
@@ -62,10 +64,36 @@ class ConstraintCompiler:
         return compiled
 
     def _compile(self, constraint: Constraint) -> Compiled:
-        grammar = _grammar(constraint, self._vocabulary, self._limits)
-        template = self._library.compile(grammar.lark)
+        grammar = self._grammar(constraint)
+        try:
+            template = self._library.compile(grammar.lark)
+        except GrammarError:
+            if grammar.fallback is None:
+                raise
+            template = self._library.compile(grammar.fallback)
         applied = AppliedConstraint(grammar.kind, COMPILER, grammar.warnings)
         return Compiled(applied, template, len(self._vocabulary.pieces), self._end, grammar.check)
+
+    def _grammar(self, constraint: Constraint) -> Grammar:
+        limits = self._limits
+        match constraint:
+            case JsonSchema(schema, strict):
+                spec = dict(schema) if not isinstance(schema, bool) else ({} if schema else {"not": {}})
+                spec["x-guidance"] = {"whitespace_pattern": " |\\n[ ]{0,8}"}
+                return Grammar("json_schema", "start: %json " + json.dumps(spec), ())
+            case JsonObject():
+                return self._grammar(JsonSchema({"type": "object"}))
+            case Regex(pattern):
+                return regex_grammar(pattern, limits)
+            case Gbnf(source):
+                return gbnf_grammar(source, self._vocabulary, self._encode, limits)
+            case Rules(root, rules):
+                return rules_grammar(root, rules, self._vocabulary, self._encode, limits)
+            case Lark(source):
+                limits.check_source(source)
+                return Grammar("lark", source)
+            case Choice(options):
+                return choice_grammar(options, limits)
 
     def _within_deadline(self, work: Callable[[], T]) -> T:
         """Run ``work`` in a thread with a large stack: deep grammars recurse deeply in native code."""
@@ -103,27 +131,6 @@ class ConstraintCompiler:
         if isinstance(error, EnginebayError):
             raise error
         raise GrammarError(f"the constraint cannot be compiled: {type(error).__name__}: {error}") from error
-
-
-def _grammar(constraint: Constraint, vocabulary: Vocabulary, limits: Limits) -> Grammar:
-    match constraint:
-        case JsonSchema(schema, strict):
-            spec = dict(schema) if not isinstance(schema, bool) else ({} if schema else {"not": {}})
-            spec["x-guidance"] = {"whitespace_pattern": " |\\n[ ]{0,8}"}
-            return Grammar("json_schema", "start: %json " + json.dumps(spec), ())
-        case JsonObject():
-            return _grammar(JsonSchema({"type": "object"}), vocabulary, limits)
-        case Regex(pattern):
-            return regex_grammar(pattern, limits)
-        case Gbnf(source):
-            raise GrammarError("gbnf is not there yet")
-        case Rules(root, rules):
-            raise GrammarError("rules are not there yet")
-        case Lark(source):
-            limits.check_source(source)
-            return Grammar("lark", source)
-        case Choice(options):
-            return choice_grammar(options, limits)
 
 
 def _key(constraint: Constraint, limits: Limits) -> str:

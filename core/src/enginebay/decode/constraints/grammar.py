@@ -11,12 +11,13 @@ from attrs import field, frozen
 class Grammar:
     """A grammar in llguidance's dialect of Lark whose rule ``start`` is the whole output.
 
-    ``check`` is what decides on finished text, where the grammar accepts more than was asked for.
+    ``fallback`` is another text for the same language, for when ``lark`` is too much for the compiler. ``check`` is what decides on finished text, where the grammar accepts more than was asked for.
     """
 
     kind: str
     lark: str = field(repr=False)
     warnings: tuple[str, ...] = ()
+    fallback: str | None = field(default=None, repr=False)
     check: Callable[[str], bool] | None = field(default=None, repr=False)
 
 
