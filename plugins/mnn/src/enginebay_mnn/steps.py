@@ -1,0 +1,155 @@
+"""MNN as a step model: sequences with one key-value cache each over one set of weights. It knows nothing of requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from enginebay.data import LoadRequest
+from enginebay.decode.protocol import Feed, Vocabulary
+from enginebay.errors import EngineUnavailable, GenerationError, ModelLoadError
+from enginebay_mnn.files import EMPTY_TOKENIZER, HINT, check_folder, native_config
+from enginebay_mnn.native import library, quietly
+from enginebay_mnn.options import Options
+from enginebay_mnn.tokenizer import DamagedTokenizer
+
+if TYPE_CHECKING:
+    from enginebay.decode.protocol import Logits
+
+DEFAULT_CONTEXT_TOKENS = 8192
+DEFAULT_THREADS = 4
+STEP_TOKENS = 512
+RUNNING = 0
+
+
+class MnnSteps:
+    """An exported folder, loaded. MNN computes one sequence at a time, so several take turns within a step."""
+
+    def __init__(self, request: LoadRequest) -> None:
+        options: Options = request.options if isinstance(request.options, Options) else Options()
+        folder = check_folder(request.path)
+        vocabulary = folder.tokenizer.vocabulary()
+        self.vocabulary: Vocabulary = evolve(vocabulary, special_text={**vocabulary.special_text, **folder.special_text})
+        self.chat_template = folder.chat_template
+        self.context_tokens = request.context_tokens or min(folder.context_tokens or DEFAULT_CONTEXT_TOKENS, 8192)
+        self.sequences = request.sequences or 1
+        self.step_tokens = max(STEP_TOKENS, self.sequences)
+        try:
+            self._plain = folder.tokenizer.tokenizer(special=False)
+            self._special = folder.tokenizer.tokenizer(special=True)
+        except DamagedTokenizer as error:
+            raise ModelLoadError(f"{request.path}: the tokenizer: {error}.", hint=HINT, path=str(request.path)) from None
+        self._lanes: list[_Lane] = []
+        threads = options.threads or min(DEFAULT_THREADS, os.cpu_count() or 1)
+        with tempfile.TemporaryDirectory(prefix="enginebay-mnn-") as scratch:
+            config = native_config(folder, Path(scratch), exact=options.preset == "exact", threads=threads)
+            Path(scratch, "tokenizer.mtok").write_bytes(EMPTY_TOKENIZER)
+            Path(scratch, "config.json").write_text(json.dumps(config, ensure_ascii=False), "utf-8")
+            self._load(request.path, str(Path(scratch, "config.json")), str(folder.graph))
+
+    def _load(self, path: Path, config: str, graph: str) -> None:
+        try:
+            module = library()
+        except ImportError as error:
+            raise EngineUnavailable(f"MNN cannot be imported: {error}", hint='pip install "MNN>=3.6.1,<4"') from None
+        native = quietly(module.create, config)._c_obj
+        if not quietly(native.load):
+            raise ModelLoadError(f"MNN refuses the model in {path}; its reason is in the log.", hint=HINT, path=str(path))
+        self._lanes.append(_Lane(native))
+        for _ in range(1, self.sequences):
+            # The same graph as a variant of the loaded one: weights are shared, the cache is its own.
+            self._lanes.append(_Lane(quietly(native.create_lora, json.dumps(graph)[1:-1])))
+        try:
+            width = self._lanes[0].forward([0]).shape[0]
+        except GenerationError as error:
+            self.close()
+            raise ModelLoadError(f"MNN cannot run the model in {path}: {error.message}", hint=HINT, path=str(path)) from None
+        self._lanes[0].keep(0)
+        if width < len(self.vocabulary.pieces):
+            self.close()
+            raise ModelLoadError(
+                f"{path}: the model gives {width:,} logits for a vocabulary of {len(self.vocabulary.pieces):,} tokens.",
+                hint=HINT,
+                path=str(path),
+            )
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        tokenizer = self._special if special else self._plain
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def step(self, feeds: Sequence[Feed]) -> Logits:
+        import numpy as np
+
+        rows: list[Logits] = []
+        try:
+            for feed in feeds:
+                rows += self._lanes[feed.sequence].feed(list(feed.tokens), feed.outputs)
+        except BaseException:
+            for feed in feeds:
+                self._lanes[feed.sequence].keep(0)
+            raise
+        return np.stack(rows) if rows else np.empty((0, len(self.vocabulary.pieces)), np.float32)
+
+    def keep(self, sequence: int, n: int) -> int:
+        return self._lanes[sequence].keep(n)
+
+    def close(self) -> None:
+        while self._lanes:  # the first holds the weights of the others
+            quietly(self._lanes.pop().close)
+
+
+class _Lane:
+    """One native object with one cache. ``erase_history`` waits for the next forward, so what is kept is counted here."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self._held = 0
+        self._kept = 0
+
+    def keep(self, n: int) -> int:
+        self._kept = min(self._kept, n)
+        return self._kept
+
+    def feed(self, tokens: list[int], outputs: int) -> list[Logits]:
+        """Append tokens; the logits of the last ``outputs`` of them. MNN gives those of a call's last position only."""
+        singles = max(0, min(outputs, len(tokens)) - 1)
+        cut = len(tokens) - singles
+        rows = [self.forward(tokens[:cut])]
+        rows += [self.forward([token]) for token in tokens[cut:]]
+        return rows if outputs else []
+
+    def forward(self, tokens: list[int]) -> Logits:
+        """float32, shape (at least the vocabulary,): the logits of the last token."""
+        if self._kept < self._held:
+            quietly(self._native.erase_history, self._kept, 0)
+            self._held = self._kept
+        row = quietly(self._forward, tokens)
+        self._held = self._kept = self._held + len(tokens)
+        return row
+
+    def _forward(self, tokens: list[int]) -> Logits:
+        import numpy as np
+
+        native = self._native
+        if len(tokens) > 1:
+            # Counts of generated tokens back to 0: otherwise each new length of a piece gets a copy of the graph.
+            native.generate_init(None, None)
+        result = native.forward(tokens)
+        status = native.get_context()["status"]
+        if status != RUNNING:  # then the result is a null pointer, which must not be looked at
+            native.generate_init(None, None)
+            raise GenerationError(f"MNN failed on {len(tokens):,} tokens (status {status}); its reason is in the log.")
+        # A copy: the result is memory of the native object, and must not outlive it.
+        return np.array(result.read(), dtype=np.float32).reshape(-1)
+
+    def close(self) -> None:
+        with suppress(AttributeError):
+            del self._native
