@@ -116,7 +116,7 @@ def write_mnn(source: Path, target: Path) -> None:
         # As a script, for its imports are relative to its folder.
         script = Path(package.origin).with_name("llmexport.py")
         options = ["--export", "mnn", "--quant_bit", "16", "--dst_path", folder]
-        command = [sys.executable, script, "--path", source.resolve(), *options]
+        command = [sys.executable, str(script), "--path", str(source.resolve()), *options]
         subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
         for name in MNN_FILES:
             shutil.copyfile(Path(folder, name), target / name)

@@ -11,6 +11,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cases import Case, answer
 from generate import cases, correct, documents
@@ -26,8 +27,8 @@ def transformers_ask(folder: Path) -> Ask:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
     def ask(case: Case) -> str:
         prompt = tokenizer.apply_chat_template(

@@ -80,7 +80,7 @@ def configuration(layers: int, width: int, feed_forward: int) -> LlamaConfig:
         max_position_embeddings=2048,
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
-        rope_theta=10000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         bos_token_id=None,
         eos_token_id=[2, 0],
         pad_token_id=0,
@@ -135,7 +135,7 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     round_weights(model)
-    model.generation_config = GenerationConfig(eos_token_id=[2, 0], pad_token_id=0)
+    model.generation_config = GenerationConfig(eos_token_id=[2, 0], pad_token_id=0)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     model.load_state_dict(kept)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -187,7 +187,7 @@ def main() -> None:
         losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         scale = weights[:, 1:].flatten()
         loss = (losses * scale).sum() / scale.sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
