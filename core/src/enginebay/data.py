@@ -107,6 +107,19 @@ class LoadRequest:
 
 
 @frozen
+class MemoryEstimate:
+    """What loading a model will take, from its files' own numbers, and the ``arithmetic`` in words."""
+
+    weights_bytes: int
+    cache_bytes: int
+    arithmetic: str
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.cache_bytes
+
+
+@frozen
 class ModelInfo:
     """What is known of a loaded model. Two models with one ``vocabulary_fingerprint`` give a token the same bytes.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
-from enginebay.data import Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest
+from enginebay.data import Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest, MemoryEstimate
 from enginebay.errors import ContractError, EngineError, EnginebayError, GenerationError, ModelLoadError, OutOfMemory, Unsupported
 from enginebay.hookspecs import PROJECT, CompiledConstraint, EngineHooks, LoadedModel, OptionalHooks
 
@@ -86,6 +86,11 @@ class Engine:
         if not hasattr(loaded, "info") or not hasattr(loaded, "close"):
             raise ContractError(f"The hook load of {self.info.name} returned {type(loaded).__name__}, not a loaded model.")
         return loaded
+
+    def estimate(self, request: LoadRequest) -> MemoryEstimate | None:
+        """What loading would take; None if the engine does not say."""
+        estimate: MemoryEstimate | None = self._hook.estimate(request=request)
+        return estimate
 
     def generate(self, model: LoadedModel, request: GenerateRequest) -> Stream:
         what = f"{self.info.name} failed while generating"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pluggy
 
-from enginebay.data import AppliedConstraint, Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest, ModelInfo
+from enginebay.data import AppliedConstraint, Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest, MemoryEstimate, ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +106,16 @@ class EngineHooks(Protocol[ModelT]):
 
 class OptionalHooks(Protocol[ModelT]):
     """Hooks that an engine implements if it declares the capability of the same name."""
+
+    @hookspec(firstresult=True)
+    def estimate(self, request: LoadRequest) -> MemoryEstimate:
+        """Work out what ``load`` would take, without loading and in milliseconds. Needs no capability.
+
+        :param request: what ``load`` would be given
+        :returns: bytes for weights and cache
+        :raises ModelLoadError: the files are not what they should be
+        """
+        ...
 
     @hookspec(firstresult=True)
     def detokenize(self, model: ModelT, tokens: Sequence[int]) -> bytes:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from enginebay.worker.supervisor import Supervisor
+
 
 class Options(TypedDict, total=False):
     """Keywords of ``generate``, ``stream`` and ``chat``: the fields of ``Sampling`` and ``GenerateRequest``."""
@@ -218,6 +220,17 @@ class Model:
         if self._version is None:
             self._version = self._engine.health(None).version or ""
         return self._version
+
+    @property
+    def supervisor(self) -> Supervisor | None:
+        """What keeps the model's worker alive; None for a model in this process."""
+        return getattr(self._handle, "supervisor", None)
+
+    def drop_caches(self) -> None:
+        """Forget what idle prefixes are kept: memory is short."""
+        drop = getattr(self._handle, "drop_caches", None)
+        if drop:
+            drop()
 
     def health(self) -> Health:
         """Whether the model just produced a token."""

@@ -163,6 +163,15 @@ class DecodeModel:
         self._owner.call(lambda: self._scheduler.slots.restore(tokens[:length], state[8:]))
         return length
 
+    @property
+    def progress(self) -> int:
+        """Steps made so far: what a supervisor watches."""
+        return self._scheduler.steps
+
+    def drop_caches(self) -> None:
+        """Forget idle prefixes: memory is short."""
+        self._owner.call(self._scheduler.slots.drop_idle)
+
     def prove(self) -> str | None:
         """Produce one token; say why that failed. A full queue that moves is proof as well."""
         steps = self._scheduler.steps

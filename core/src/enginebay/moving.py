@@ -1,0 +1,86 @@
+"""A stream that can change models between two tokens. It knows neither engines nor workers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+from attrs import evolve
+
+from enginebay.data import Chunk, GenerateRequest
+from enginebay.engine import Stream
+from enginebay.model import Model
+
+
+class MovingStream(Iterator[Chunk]):
+    """The chunks of one request. After ``move`` they come from another model with the same vocabulary.
+
+    The first model is asked to cancel; what it had drawn until then counts, and the next one resumes from there.
+    """
+
+    def __init__(self, model: Model, request: GenerateRequest, ended: Callable[[MovingStream], None]) -> None:
+        self._request = request
+        self._given = list(request.resume)
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._target: Model | None = None
+        self._cancelled = False
+        self.over = False
+        self._stream: Stream = model.submit(request)
+
+    def __next__(self) -> Chunk:
+        while not self.over:
+            try:
+                chunk = next(self._stream)
+            except BaseException:
+                self._end()
+                raise
+            self._given.extend(chunk.tokens)
+            if chunk.finish is None:
+                return chunk
+            with self._lock:
+                target, self._target = self._target, None
+            if chunk.finish.reason != "cancelled" or target is None or self._cancelled:
+                self._end()
+                return chunk
+            # The text of a cancelled end is what had been held back; the next model will give it in its time.
+            try:
+                self._stream = target.submit(evolve(self._request, resume=tuple(self._given)))
+            except BaseException:
+                self._end()
+                raise
+            if self._cancelled:
+                self._stream.cancel()
+            if chunk.tokens:
+                return evolve(chunk, text="", finish=None)
+        raise StopIteration
+
+    def ready(self) -> bool:
+        """Whether the next chunk is there already."""
+        return self._stream.ready()
+
+    def move(self, target: Model) -> None:
+        """Go on on ``target`` as soon as the present model lets go."""
+        with self._lock:
+            self._target = target
+        self._stream.cancel()
+
+    def cancel(self) -> None:
+        """Ask for the end; the last chunk follows."""
+        self._cancelled = True
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """Give the request up."""
+        self._stream.close()
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            over, self.over = self.over, True
+        if not over:
+            self._ended(self)
+
+    def __del__(self) -> None:
+        if not self.over:
+            self.close()

@@ -1,0 +1,84 @@
+"""From a model reference to an open model: which engine, which file, which options, and where it runs. It names no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from enginebay import registry
+from enginebay.config import Config, load_config, wanted
+from enginebay.data import Isolation, LoadRequest, MemoryEstimate
+from enginebay.engine import Engine
+from enginebay.model import Model
+
+
+@frozen
+class Plan:
+    """All that is needed to open a model. ``name`` is what people call it, ``because`` who chose the engine."""
+
+    reference: str
+    name: str
+    engine: str
+    plugin: registry.Plugin
+    request: LoadRequest
+    isolation: Isolation
+    because: str = ""
+
+
+def resolve(
+    reference: str | Path,
+    engine: str | None = None,
+    config: Config | str | Path | None = None,
+    *,
+    isolation: Isolation | None = None,
+    context_tokens: int | None = None,
+    sequences: int | None = None,
+    options: Mapping[str, Any] | Any = None,
+) -> Plan:
+    """Decide how a model is opened; loads nothing.
+
+    :param reference: a path, a catalogue name, or a name of the configuration's
+    :param config: a configuration or the path of one (None: the one that is found)
+    :param options: the engine's own options, as a mapping or an instance of its options class
+    :raises ConfigError: the configuration or an option is wrong, or the engine is unknown
+    :raises ModelNotFound: the reference leads to nothing
+    :raises EngineUnavailable: no engine can serve it, with each one's reason
+    """
+    settings = config if isinstance(config, Config) else load_config(config)
+    want = wanted(
+        settings, reference, engine=engine, isolation=isolation, context_tokens=context_tokens, sequences=sequences
+    )
+    choice = registry.choose(want, settings, options=options)
+    limits = {"queue_requests": want.queue_requests, "cache_bytes": want.cache_bytes}
+    request = LoadRequest(
+        path=choice.found.path,
+        format=choice.found.format,
+        options=choice.options,
+        context_tokens=want.context_tokens,
+        sequences=want.sequences,
+        **{name: value for name, value in limits.items() if value is not None},
+    )
+    info = choice.plugin.info
+    name = str(reference) if str(reference) in settings.models else choice.found.name
+    return Plan(
+        str(reference), name, info.name, choice.plugin, request, want.isolation or info.isolation, choice.because
+    )
+
+
+def load(plan: Plan) -> Model:
+    """Open the model: in this process, or in a worker of its own."""
+    plugin: object = plan.plugin.module
+    if plan.isolation == "process":
+        from enginebay.worker.remote import RemotePlugin
+
+        plugin = RemotePlugin(plugin, plan.plugin.info)
+    engine = Engine(plugin, plan.plugin.info, registry.observers())
+    return Model(engine, engine.load(plan.request), plan.name)
+
+
+def estimate(plan: Plan) -> MemoryEstimate | None:
+    """What loading would take; None if the engine does not say."""
+    return Engine(plan.plugin.module, plan.plugin.info).estimate(plan.request)
