@@ -13,6 +13,8 @@ from enginebay.config import Config, load_config, wanted
 from enginebay.data import Isolation, LoadRequest, MemoryEstimate
 from enginebay.engine import Engine
 from enginebay.model import Model
+from enginebay.selection import choose
+from enginebay.selection import choose
 
 
 @frozen
@@ -51,7 +53,7 @@ def resolve(
     want = wanted(
         settings, reference, engine=engine, isolation=isolation, context_tokens=context_tokens, sequences=sequences
     )
-    choice = registry.choose(want, settings, options=options)
+    choice = choose(want, settings, options=options)
     limits = {"queue_requests": want.queue_requests, "cache_bytes": want.cache_bytes}
     request = LoadRequest(
         path=choice.found.path,

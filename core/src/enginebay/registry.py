@@ -31,7 +31,7 @@ class Plugin:
 
 @frozen
 class Survey:
-    """What is known of one installed engine. ``plugin`` is None where it is quarantined, and ``health`` has the reason."""
+    """What is known of one installed engine. A quarantined one has no ``plugin``, and its ``health`` has the reason."""
 
     name: str
     distribution: str

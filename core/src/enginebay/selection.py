@@ -1,4 +1,4 @@
-"""Chooses the engine that serves a model: the one that is named, or the only one that can. It names no engine itself."""
+"""Chooses the engine that serves a model: the one that is named, or the only one that can. It favours none."""
 
 from __future__ import annotations
 
