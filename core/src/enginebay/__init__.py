@@ -10,37 +10,37 @@ Importing this loads no engine and no native library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from enginebay import opening, session_file
-from enginebay.config import Config, load_config
-from enginebay.data import (
-    Choice,
-    Chunk,
-    Constraint,
-    Gbnf,
-    GenerateRequest,
-    Health,
-    Isolation,
-    JsonObject,
-    JsonSchema,
-    Lark,
-    ModelInfo,
-    Regex,
-    Rules,
-    Sampling,
-)
-from enginebay.engine import Stream
-from enginebay.errors import EnginebayError
-from enginebay.hookspecs import hookimpl
-from enginebay.model import Model
-from enginebay.result import Result
-from enginebay.session import Session
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from enginebay.bay import Bay
+    from enginebay.config import Config, load_config
+    from enginebay.data import (
+        Choice,
+        Chunk,
+        Constraint,
+        Gbnf,
+        GenerateRequest,
+        Health,
+        Isolation,
+        JsonObject,
+        JsonSchema,
+        Lark,
+        ModelInfo,
+        Regex,
+        Rules,
+        Sampling,
+    )
+    from enginebay.engine import Stream
+    from enginebay.errors import EnginebayError
+    from enginebay.hookspecs import hookimpl
+    from enginebay.model import Model
+    from enginebay.result import Result
+    from enginebay.session import Session
 
 __version__ = "0.1.0"
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Gbnf",
     "GenerateRequest",
     "Health",
+    "Isolation",
     "JsonObject",
     "JsonSchema",
     "Lark",
@@ -69,6 +70,18 @@ __all__ = [
     "load_session",
     "open",
 ]
+
+_MODULES = {
+    "Bay": "bay",
+    "Config": "config",
+    "load_config": "config",
+    "Stream": "engine",
+    "EnginebayError": "errors",
+    "hookimpl": "hookspecs",
+    "Model": "model",
+    "Result": "result",
+    "Session": "session",
+}
 
 
 def open(  # noqa: A001 - the name that the field uses
@@ -90,6 +103,8 @@ def open(  # noqa: A001 - the name that the field uses
     :param options: the engine's own options
     :raises EnginebayError: with what failed, on what, and what to do
     """
+    from enginebay import opening
+
     plan = opening.resolve(
         reference,
         engine,
@@ -104,6 +119,11 @@ def open(  # noqa: A001 - the name that the field uses
 
 def load_session(path: str | Path, *, engine: str | None = None, model: str | Path | None = None, **options: Any) -> Session:
     """Continue a saved session: open its model, or ``model``, on ``engine``. Closing the session closes the model."""
+    from pathlib import Path
+
+    from enginebay import session_file
+    from enginebay.session import Session
+
     header, native = session_file.read(Path(path))
     opened = open(model or header.reference, engine=engine, **options)
     try:
@@ -114,8 +134,9 @@ def load_session(path: str | Path, *, engine: str | None = None, model: str | Pa
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Bay":
-        from enginebay.bay import Bay
-
-        return Bay
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what is named when it is first used, so that importing this costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"enginebay.{_MODULES.get(name, 'data')}"), name)
+    globals()[name] = value
+    return value

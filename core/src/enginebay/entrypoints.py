@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 from attrs import frozen
@@ -30,6 +29,8 @@ class Entry:
 
         :raises EngineUnavailable: it cannot be imported; the cause is chained
         """
+        from importlib import metadata  # costs more than the rest of the core
+
         try:
             return metadata.EntryPoint(self.name, self.target, self.group).load()
         except (Exception, SystemExit) as error:
@@ -43,6 +44,8 @@ class Entry:
 
 def installed(group: str) -> dict[str, tuple[Entry, ...]]:
     """The entries of a group by name, sorted; more than one where distributions claim the same name."""
+    from importlib import metadata
+
     found: dict[str, tuple[Entry, ...]] = {}
     for point in sorted(metadata.entry_points(group=group), key=lambda point: point.name):
         distribution, version = (point.dist.name, point.dist.version) if point.dist else ("an unknown package", "")
