@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from stories import article
 from words import WORDS, Writer
 
 Message = dict[str, Any]
@@ -49,8 +50,13 @@ def _join(clauses: list[str]) -> str:
     return clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + " and " + clauses[-1]
 
 
+def _clause(writer: Writer, wordings: list[str], value: str) -> str:
+    wording = str(writer.choose(wordings))
+    return wording.replace(" a {}", f" {article(value)} {{}}").format(value)
+
+
 def _first_person(writer: Writer, facts: dict[str, str], others: list[str]) -> str:
-    clauses = [writer.choose(_OWN_CLAUSES[field]).format(facts[field]) for field in others]
+    clauses = [_clause(writer, _OWN_CLAUSES[field], facts[field]) for field in others]
     starts = ("My name is {}", "I am {}", "Hi, I'm {}", "Hello, my name is {}", "I'm called {}")
     clauses.insert(0, writer.choose(starts).format(facts["name"]))
     return _join(clauses) if writer.chance(0.5) else ". ".join(clause[0].upper() + clause[1:] for clause in clauses)
@@ -68,12 +74,25 @@ def _age_first(writer: Writer, facts: dict[str, str], others: list[str], shape: 
     else:
         start = writer.choose((f"{name}, {age}, from {facts['city']}", f"{name} from {facts['city']} is {age}"))
         rest = [field for field in rest if field != "city"]
-    clauses = [writer.choose(_CLAUSES[field]).format(facts[field]) for field in rest]
+    clauses = [_clause(writer, _CLAUSES[field], facts[field]) for field in rest]
     if not clauses:
         return start
     if " is " in start:
         return f"{start} and {_join(clauses)}"
     return f"{start}{', ' if start.startswith(name) and not start.endswith(')') else ' '}{_join(clauses)}"
+
+
+def _described(writer: Writer, facts: dict[str, str], others: list[str]) -> str:
+    """Such as "Ada, a 36-year-old programmer, lives in London"."""
+    name, age, job = facts["name"], facts["age"], facts["job"]
+    aged = f"{article(age)} {age}-year-old {job}"
+    rest = [_clause(writer, _CLAUSES[field], facts[field]) for field in others if field not in ("age", "job")]
+    if not rest:
+        return str(writer.choose((f"{name} is {aged}", f"{name}, {aged}")))
+    start = writer.choose(
+        (f"{name}, {aged},", f"{name}, {article(job)} {job}, is {age} and", f"The {age}-year-old {job} {name}")
+    )
+    return f"{start} {_join(rest)}"
 
 
 def _sentence(writer: Writer, facts: dict[str, str]) -> str:
@@ -89,7 +108,18 @@ def _sentence(writer: Writer, facts: dict[str, str]) -> str:
         return ", ".join([name, *(facts[field] for field in others)]) + end
     if shape < 0.55 and "age" in facts:
         return _age_first(writer, facts, others, shape) + end
-    clauses = [choose(_CLAUSES[field]).format(facts[field]) for field in others]
+    if shape < 0.61 and "age" in facts and "job" in facts:
+        return _described(writer, facts, others) + end
+    clauses = [_clause(writer, _CLAUSES[field], facts[field]) for field in others]
+    if shape < 0.72 and clauses:
+        if "city" in facts and writer.chance(0.4):
+            start = f"{choose(('Yesterday', 'Today', 'Last week', 'In May'))} I met {name} in {facts['city']}."
+            clauses = [clause for field, clause in zip(others, clauses, strict=True) if field != "city"]
+        else:
+            start = choose(PROMPTS["json"]["openers"]).format(name)
+        return f"{start} {choose(('He', 'She'))} {_join(clauses)}{end}" if clauses else start
+    if shape < 0.78 and clauses:
+        return f"{choose(PROMPTS['json']['titles'])} {name} {_join(clauses)}{end}"
     if not clauses:
         return str(choose((f"This is {name}", f"The name is {name}", f"{name} is here"))) + end
     if writer.chance(0.3) and len(clauses) > 1:

@@ -127,7 +127,10 @@ def _turn(writer: Writer, tools: list[Tool] | None) -> list[Message]:
         if writer.chance(0.3):
             return _exchange(writer.choose(_CHAT["stories"]), story(writer.random))
         hero = writer.choose(WORDS["things"]) if writer.chance(0.7) else f"a {writer.word()}"
-        return _exchange(writer.choose(_CHAT["stories_about"]).format(hero), story(writer.random, hero))
+        asked = hero
+        if writer.chance(0.3) and not hero.endswith(("s", "x", "y", "f", "h", "mouse")):
+            asked = f"{hero.split()[1]}{writer.choose(('s', ''))}"
+        return _exchange(writer.choose(_CHAT["stories_about"]).format(asked), story(writer.random, hero))
     if writer.chance(0.5):
         question = writer.choose(PROMPTS["tools"]["get_weather"]).format(writer.city())
         return _exchange(question, "I cannot see the weather without a tool.")

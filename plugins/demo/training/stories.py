@@ -12,19 +12,20 @@ from pathlib import Path
 _PARTS = tomllib.loads((Path(__file__).parent / "stories.toml").read_text())
 
 
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
+def article(word: str) -> str:
+    """ "a" or "an", also for a number in digits."""
+    return "an" if word[0] in "aeiou8" or word in ("11", "18") else "a"
 
 
 def story(random_source: random.Random, hero: str | None = None) -> str:
     """A story of eleven sentences or more in one paragraph; ``hero`` (such as "a dragon") replaces the drawn one."""
     choose = random_source.choice
-    name, friend_name = random_source.sample(_PARTS["names"], 2)
+    name, friend_name = choose(_PARTS["names"]), choose(_PARTS["friend_names"])
     place = choose(_PARTS["places"])
     if hero is None:
         kind = choose((*_PARTS["heroes"], "girl", "boy"))
         kind = f"{choose(_PARTS['traits'])} {kind}" if random_source.random() < 0.8 else kind
-        hero = f"{_article(kind)} {kind}"
+        hero = f"{article(kind)} {kind}"
     usual = f"Once upon a time there was {hero} named {name} who lived {place}."
     other = f"Once upon a time, {place}, there lived {hero} called {name}."
     rare = (
@@ -35,7 +36,7 @@ def story(random_source: random.Random, hero: str | None = None) -> str:
     friend = choose(_PARTS["heroes"])
     friends = (
         f"{name} had a friend, {choose(('an old', 'a big', 'a funny', 'a wise'))} {friend} named {friend_name}.",
-        f"Not far away lived {friend_name}, {_article(friend)} {friend} who was always "
+        f"Not far away lived {friend_name}, {article(friend)} {friend} who was always "
         f"{choose(('hungry', 'busy', 'cheerful', 'tired'))}.",
     )
     sentences.append(choose(friends))
