@@ -27,7 +27,7 @@ def pools(opened: OpenModel) -> bool:
 
 
 class EmbeddingModel(LlamaModel):
-    """A model that embeds and does not generate. A text goes through in one piece, because every position may see all."""
+    """A model that embeds and does not generate. A text goes through in one piece: a position may see all others."""
 
     sequences = 1
 
@@ -64,7 +64,8 @@ class EmbeddingModel(LlamaModel):
         code = native.llama_decode(self._context, native.llama_batch_get_one(array, len(whole)))
         if code:
             kind = OutOfMemory if code in (1, -2) else GenerationError
-            raise kind(f"llama.cpp failed to embed {len(whole):,} tokens: status {code}.", status=code, log=library.troubles())
+            what = f"llama.cpp failed to embed {len(whole):,} tokens: status {code}."
+            raise kind(what, status=code, log=library.troubles())
         pointer = native.llama_get_embeddings_seq(self._context, 0)
         if not pointer:
             raise GenerationError(f"llama.cpp gave no embedding for {len(whole):,} tokens.", log=library.troubles())

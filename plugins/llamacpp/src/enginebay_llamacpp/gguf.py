@@ -1,4 +1,4 @@
-"""Reads what a GGUF file says of itself, within bounds, before native code does. It does not know what a model needs."""
+"""Reads what a GGUF file says of itself, within bounds, before native code does. It does not know what a model is."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ class _Reader:
             begin = -(-self._at // alignment) * alignment
             end = begin + expected - (-tensors[-1].size_bytes % alignment)
             if end > self._size:
-                raise self._wrong(f"its tensors end at byte {end:,} and the file at byte {self._size:,}: it is cut short")
+                raise self._wrong(f"it is cut short: tensors end at byte {end:,}, the file at byte {self._size:,}")
         return tuple(tensors)
 
     def _tensor_bytes(self, name: str, dimensions: list[int], kind: int) -> int:

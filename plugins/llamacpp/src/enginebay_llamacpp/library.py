@@ -10,6 +10,7 @@ from collections import deque
 from types import ModuleType
 from typing import Any, Final
 
+from enginebay import memory
 from enginebay.data import Device
 
 log = logging.getLogger("enginebay.llamacpp")
@@ -62,7 +63,7 @@ def troubles() -> list[str]:
 
 
 class _LogLines:
-    """Joins the fragments that llama.cpp logs to lines. What it calls information is detail of its own: debug for us."""
+    """Joins what llama.cpp logs to lines. What it calls information is detail of its own: debug for us."""
 
     def __init__(self) -> None:
         self._level = logging.DEBUG
@@ -101,15 +102,7 @@ def devices() -> tuple[Device, ...]:
                 gpus.append(Device(name, "gpu", total.value or None))
     except AttributeError:  # a build that exports them elsewhere
         gpus = [Device("GPU", "gpu")] if load().llama_supports_gpu_offload() else []
-    return (*gpus, Device("CPU", "cpu", total_memory_bytes()))
-
-
-def total_memory_bytes() -> int | None:
-    """The machine's memory, where it can be had."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+    return (*gpus, Device("CPU", "cpu", memory.total_bytes()))
 
 
 def processors() -> int:

@@ -16,7 +16,7 @@ from enginebay_llamacpp import library
 from enginebay_llamacpp.check import check_adapter, check_model
 from enginebay_llamacpp.gguf import GgufFile
 from enginebay_llamacpp.options import Options
-from enginebay_llamacpp.sizes import Plan, plan
+from enginebay_llamacpp.sizes import Plan, check_memory, default_threads, plan
 
 _CACHE_TYPES = {"f32": "GGML_TYPE_F32", "f16": "GGML_TYPE_F16", "q8_0": "GGML_TYPE_Q8_0"}
 
@@ -44,16 +44,20 @@ class OpenModel:
         :raises OutOfMemory: its cache or buffers do not fit
         """
         native, options = self.native, self.options
-        threads = options.threads or library.processors()
+        threads = options.threads or default_threads(self.file, library.processors())
         cache_type = getattr(native, _CACHE_TYPES[self.plan.cache_type])
-        flash = {None: native.LLAMA_FLASH_ATTN_TYPE_AUTO, True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED}
+        flash = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        if options.flash_attention is None and self.plan.cache_type != "f32":
+            flash = native.LLAMA_FLASH_ATTN_TYPE_AUTO
+        elif not options.flash_attention:
+            flash = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params = native.llama_context_default_params()
         chosen = {
             "n_threads": threads,
             "n_threads_batch": options.batch_threads or threads,
             "type_k": cache_type,
             "type_v": cache_type,
-            "flash_attn_type": flash.get(options.flash_attention, native.LLAMA_FLASH_ATTN_TYPE_DISABLED),
+            "flash_attn_type": flash,
             "no_perf": True,
             **settings,
         }
@@ -90,13 +94,18 @@ class OpenModel:
             self.native.llama_model_free(model)  # frees its adapters too
 
 
+def options_of(request: LoadRequest) -> Options:
+    """The options of a request, or the defaults where it has none."""
+    return request.options if isinstance(request.options, Options) else Options()
+
+
 def open_model(request: LoadRequest) -> OpenModel:
     """Check the file, then load it.
 
     :raises ModelLoadError: the file is damaged, or of a kind that llama.cpp does not read
     :raises OutOfMemory: it does not fit
     """
-    options = request.options if isinstance(request.options, Options) else Options()
+    options = options_of(request)
     file = check_model(request.path)
     planned = plan(file, request, options)
     native = library.load()
@@ -112,8 +121,9 @@ def open_model(request: LoadRequest) -> OpenModel:
     if not native.llama_supports_gpu_offload():
         params.n_gpu_layers = 0
         if options.gpu_layers:
-            notes.append(f"gpu_layers={options.gpu_layers}: this build of llama.cpp has no GPU support; the CPU is used.")
+            notes.append(f"gpu_layers={options.gpu_layers}: this llama.cpp has no GPU support; the CPU is used.")
             library.log.warning("%s", notes[-1])
+        check_memory(file, planned)
     # A tokenizer that puts a space before text would not give back the text that it was given.
     overrides = (native.llama_model_kv_override * 2)()
     overrides[0].tag = native.LLAMA_KV_OVERRIDE_TYPE_BOOL

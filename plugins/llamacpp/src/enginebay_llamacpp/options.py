@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from enginebay.data import bounded
 
@@ -24,11 +24,12 @@ class Adapter:
 class Options:
     """How llama.cpp runs a model.
 
-    ``threads`` decode single tokens and ``batch_threads`` prompts (None: one for each processor that this process may use,
-    and the same as ``threads``). ``gpu_layers`` is how many layers go to the GPU (None: all, where there is a GPU).
-    ``mmap`` maps the file instead of copying it; ``mlock`` keeps it from being swapped out. ``batch_tokens`` is the most that one step
-    takes. ``flash_attention`` None leaves the choice to the library. ``cache_type`` is the number format of the KV cache;
-    ``auto`` is as exact as the weights: f32 where they all are f32, f16 otherwise. ``adapters`` are LoRA adapters.
+    ``threads`` decode single tokens (None: one for each processor that this process may use, fewer for a small model),
+    ``batch_threads`` prompts (None: as many). ``gpu_layers`` is how many layers go to the GPU (None: all, where there is
+    one). ``mmap`` maps the file instead of copying it; ``mlock`` keeps it from being swapped out. ``batch_tokens`` is
+    the most that one step takes. ``cache_type`` is the number format of the KV cache; ``auto`` is as exact as the
+    weights: f32 where they all are f32, f16 otherwise. ``flash_attention`` rounds to f16, so None leaves it to the
+    library except with a cache of f32, where it is off. ``adapters`` are LoRA adapters.
     """
 
     threads: int | None = field(default=None, validator=bounded(1, 512))
@@ -42,7 +43,7 @@ class Options:
     adapters: tuple[Adapter, ...] = ()
 
     @cache_type.validator
-    def _known_type(self, _attribute: object, value: CacheType) -> None:
+    def _known_type(self, _attribute: Attribute[Any], value: CacheType) -> None:
         if value not in ("auto", "f32", "f16", "q8_0"):
             raise ValueError(f"cache_type: expected auto, f32, f16 or q8_0, got {value!r}")
         if value == "q8_0" and self.flash_attention is False:

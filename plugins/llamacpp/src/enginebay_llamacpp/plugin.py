@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enginebay.data import EngineInfo, Health, LoadRequest, ModelFormat
+from enginebay.data import Capability, EngineInfo, Health, LoadRequest, MemoryEstimate, ModelFormat
 from enginebay.decode.hooks import (
     detokenize,
     embed,
@@ -25,6 +25,7 @@ __all__ = [
     "detokenize",
     "embed",
     "engine",
+    "estimate",
     "generate",
     "grammar",
     "health",
@@ -34,6 +35,9 @@ __all__ = [
     "tokenize",
 ]
 
+_CAPABILITIES: frozenset[Capability] = frozenset(
+    ("detokenize", "grammar", "logprobs", "seed", "context_shift", "save_session", "load_session", "embed")
+)
 _LIBRARY = "llama-cpp-python"
 _INSTALL = "pip install llama-cpp-python"
 _PREBUILT = f"{_INSTALL} --extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu"
@@ -56,6 +60,15 @@ def load(request: LoadRequest) -> DecodeModel:
 
 
 @hookimpl
+def estimate(request: LoadRequest) -> MemoryEstimate:
+    from enginebay_llamacpp.check import check_model
+    from enginebay_llamacpp.model import options_of
+    from enginebay_llamacpp.sizes import plan
+
+    return plan(check_model(request.path), request, options_of(request)).estimate
+
+
+@hookimpl
 def health(model: DecodeModel | None) -> Health:
     return proven(model, _library_health())
 
@@ -69,10 +82,7 @@ def _library_health() -> Health:
     except ImportError as error:
         reason = f"{_LIBRARY} is not installed: {error}."
         return Health(False, _LIBRARY, reason=reason, hint=f"{_PREBUILT}  (without a compiler; with one: {_INSTALL})")
-    except Exception as error:  # noqa: BLE001 - a broken build raises anything, and health reports it
+    except Exception as error:  # a broken build raises anything
         reason = f"{_LIBRARY} does not load: {type(error).__name__}: {error}"
         return Health(False, _LIBRARY, reason=reason, hint=f"{_PREBUILT} --force-reinstall")
-    capabilities = frozenset(
-        ("detokenize", "grammar", "logprobs", "seed", "context_shift", "save_session", "load_session", "embed")
-    )
-    return Health(True, _LIBRARY, version, devices=devices, capabilities=capabilities)
+    return Health(True, _LIBRARY, version, devices=devices, capabilities=_CAPABILITIES)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-from enginebay.data import LoadRequest
+from enginebay import memory
+from enginebay.data import LoadRequest, MemoryEstimate
 from enginebay.errors import OutOfMemory
 from enginebay_llamacpp.gguf import GgufFile
 from enginebay_llamacpp.options import Options
@@ -17,28 +17,29 @@ DEFAULT_SEQUENCES: Final = 8
 DEFAULT_CACHE_BYTES: Final = 1 << 30
 """The most memory that the default number of sequences may take; a request that names a number is not bound by it."""
 
+BYTES_PER_THREAD: Final = 16 << 20
+"""Weights below this give a second thread too little to do: threads wait for each other after every operation."""
+
 _BYTES_OF: Final = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 _F32: Final = 0
 
 
 @frozen
 class Plan:
-    """What a context will be made with."""
+    """What a context will be made with, and what it will take."""
 
     context_tokens: int
     sequences: int
     cache_type: str
-    cache_bytes: int
+    estimate: MemoryEstimate
     notes: tuple[str, ...] = ()
 
 
 def plan(file: GgufFile, request: LoadRequest, options: Options) -> Plan:
     """Fill in what the request leaves open.
 
-    The cache is shared by all sequences, with room for each to use its whole context: then a sequence never fails because
-    of its neighbours. Eight sequences are the default because a processor gains little beyond; fewer if their cache would pass 1 GiB.
-
-    :raises OutOfMemory: the weights and the cache are more than the memory that is available
+    All sequences share one cache, with room for each to use its whole context: then none fails because of another.
+    Eight sequences are the default, fewer if their cache would pass 1 GiB: beyond eight a processor gains little.
     """
     trained = _number(file, "context_length") or DEFAULT_CONTEXT_TOKENS
     context = request.context_tokens or min(trained, DEFAULT_CONTEXT_TOKENS)
@@ -48,19 +49,44 @@ def plan(file: GgufFile, request: LoadRequest, options: Options) -> Plan:
     cache_type: str = options.cache_type
     if cache_type == "auto":
         cache_type = "f32" if all(tensor.type == _F32 for tensor in file.tensors) else "f16"
-    one = cache_bytes_per_token(file, cache_type) * context
+    one = _cache_bytes_per_token(file, cache_type) * context
     sequences = request.sequences or DEFAULT_SEQUENCES
     if request.sequences is None:
         while sequences > 1 and one * sequences > DEFAULT_CACHE_BYTES:
             sequences //= 2
         if sequences < DEFAULT_SEQUENCES:
-            notes.append(f"{sequences} sequences rather than {DEFAULT_SEQUENCES}: the cache of each takes {one >> 20:,} MiB.")
-    _check_memory(file, one, sequences, context)
-    return Plan(context, sequences, cache_type, one * sequences, tuple(notes))
+            notes.append(f"{sequences} sequences, not {DEFAULT_SEQUENCES}: the cache of each takes {one >> 20:,} MiB.")
+    arithmetic = (
+        f"weights {file.weights_bytes >> 20:,} MiB, "
+        f"cache {sequences} sequences x {context:,} tokens = {one * sequences >> 20:,} MiB"
+    )
+    estimate = MemoryEstimate(file.weights_bytes, one * sequences, arithmetic)
+    return Plan(context, sequences, cache_type, estimate, tuple(notes))
 
 
-def cache_bytes_per_token(file: GgufFile, cache_type: str) -> int:
-    """Bytes of KV cache for one position, from heads and head sizes; an estimate where an architecture does it otherwise."""
+def default_threads(file: GgufFile, processors: int) -> int:
+    """One thread for each processor, fewer for a small model."""
+    return max(1, min(processors, file.weights_bytes // BYTES_PER_THREAD))
+
+
+def check_memory(file: GgufFile, planned: Plan) -> None:
+    """Refuse before anything is allocated: a system that overcommits memory would end the process instead.
+
+    :raises OutOfMemory: the weights and the cache are more than the memory that is available
+    """
+    available, needed = memory.available_bytes(), planned.estimate.total_bytes
+    if available is not None and needed > available:
+        raise OutOfMemory(
+            f"{file.path.name} needs {needed >> 20:,} MiB ({planned.estimate.arithmetic}); "
+            f"{available >> 20:,} MiB are available.",
+            hint="Load with a smaller context_tokens or fewer sequences, or take a smaller model.",
+            needed_bytes=needed,
+            available_bytes=available,
+        )
+
+
+def _cache_bytes_per_token(file: GgufFile, cache_type: str) -> int:
+    """Bytes of cache for one position, from heads and their sizes; a guess where an architecture does it otherwise."""
     layers = _number(file, "block_count") or 0
     width = _number(file, "embedding_length") or 0
     heads = _per_layer(file, "attention.head_count", layers, 0)
@@ -82,36 +108,5 @@ def _number(file: GgufFile, key: str) -> int | None:
 def _per_layer(file: GgufFile, key: str, layers: int, default: int | None) -> list[int | None]:
     value = file.of_architecture(key)
     if isinstance(value, tuple):
-        return [int(number) for number in value][:layers] + [default] * (layers - len(value))
+        return [int(number) for number in value]
     return [value if isinstance(value, int) else default] * layers
-
-
-def _check_memory(file: GgufFile, one: int, sequences: int, context: int) -> None:
-    """Refuse before anything is allocated: a system that overcommits memory would end the process instead."""
-    available = available_memory_bytes()
-    needed = file.weights_bytes + one * sequences
-    if available is None or needed <= available:
-        return
-    raise OutOfMemory(
-        f"{file.path.name} needs {needed >> 20:,} MiB and {available >> 20:,} MiB are available: weights "
-        f"{file.weights_bytes >> 20:,} MiB, KV cache {sequences} x {context:,} tokens = {one * sequences >> 20:,} MiB.",
-        hint="Load with a smaller context_tokens or fewer sequences, or take a smaller model.",
-        needed_bytes=needed,
-        available_bytes=available,
-    )
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that can be had without swapping: the kernel's own figure, within the limit of the control group."""
-    figures = []
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                figures.append(int(line.split()[1]) * 1024)
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        if limit.isdigit():
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-            figures.append(max(0, int(limit) - used))
-    except (OSError, ValueError):
-        pass
-    return min(figures, default=None)

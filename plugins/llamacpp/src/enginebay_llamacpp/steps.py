@@ -15,7 +15,9 @@ from enginebay_llamacpp.model import OpenModel, open_model
 from enginebay_llamacpp.vocabulary import encode, read_vocabulary
 
 if TYPE_CHECKING:
-    from enginebay.decode.protocol import Logits
+    import numpy.typing as npt
+
+    from enginebay.decode.protocol import Logits, StepModel
 
 _ABORTED = 2
 _NO_SLOT = 1
@@ -90,9 +92,9 @@ class LlamaSteps(LlamaModel):
         self._batch = self._make_batch()
 
     def _make_batch(self) -> Any:
-        """A batch over our own arrays: one position has one sequence, so its list of sequences is a cell of an array."""
+        """A batch over our own arrays: a position has one sequence, so its list of sequences is a cell of an array."""
         kinds = {name: kind for name, kind, *_ in self._native.llama_batch._fields_}
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "token": self._tokens,
             "pos": self._positions,
             "n_seq_id": self._ones,
@@ -151,19 +153,19 @@ class LlamaSteps(LlamaModel):
 
     def _failure(self, code: int) -> Exception:
         if code == _ABORTED:
-            return StepInterrupted
+            return StepInterrupted()
         lines = library.troubles()
         name = self._opened.file.path.name
         if code in (_NO_SLOT, _ALLOCATION_FAILED):
-            hint = "Load with a smaller context_tokens or fewer sequences."
-            return OutOfMemory(f"llama.cpp has no memory left for a step of {name}.", hint=hint, status=code, log=lines)
-        hint = "Look at the log of enginebay.llamacpp for what the library said."
-        return GenerationError(f"llama.cpp failed in a step of {name}: status {code}.", hint=hint, status=code, log=lines)
+            what, hint = f"llama.cpp has no memory left for a step of {name}.", "Load with a smaller context_tokens."
+            return OutOfMemory(what, hint=hint, status=code, log=lines)
+        what, hint = f"llama.cpp failed in a step of {name}: status {code}.", "See the log of enginebay.llamacpp."
+        return GenerationError(what, hint=hint, status=code, log=lines)
 
     def _does_not_fit(self, positions: int, step: int) -> EnginebayError:
         if step > self.step_tokens:
             return GenerationError(f"A step of {step:,} tokens was asked for; {self.step_tokens:,} is the most.")
-        return ContextOverflow(f"A sequence would have {positions:,} tokens; its context holds {self.context_tokens:,}.")
+        return ContextOverflow(f"A sequence would have {positions:,} tokens; the context has {self.context_tokens:,}.")
 
     def interrupt(self) -> None:
         with self._interrupting:
@@ -207,7 +209,7 @@ class AttentionSteps(LlamaSteps):
         self._lengths[target] = n
 
 
-def open_steps(request: LoadRequest) -> LlamaModel:
+def open_steps(request: LoadRequest) -> StepModel:
     """Load a model; what it can do decides which class of steps it gets."""
     from enginebay_llamacpp.embeddings import EmbeddingModel, pools
 

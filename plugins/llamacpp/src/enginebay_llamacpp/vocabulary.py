@@ -27,16 +27,17 @@ def read_vocabulary(native: ModuleType, vocab: Any, file: GgufFile) -> Vocabular
     piece, attributes, ends = native.llama_token_to_piece, native.llama_vocab_get_attr, native.llama_vocab_is_eog
     hidden = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
     plain = native.LLAMA_TOKEN_ATTR_NORMAL
-    size = 1 << 16
+    size = 1 << 10
     buffer = ctypes.create_string_buffer(size)
-    pieces, end, control, special = [], set(), set(), set()
+    pieces: list[bytes] = []
+    end, control, special = set[int](), set[int](), set[int]()
     for token in range(count):
         length = piece(vocab, token, buffer, size, 0, True)
         if length < 0:
             size = -length
             buffer = ctypes.create_string_buffer(size)
             length = piece(vocab, token, buffer, size, 0, True)
-        pieces.append(buffer[:length])
+        pieces.append(ctypes.string_at(buffer, length))
         flags = attributes(vocab, token)
         if flags == plain:
             continue
@@ -53,9 +54,9 @@ def read_vocabulary(native: ModuleType, vocab: Any, file: GgufFile) -> Vocabular
     has_begin = native.llama_vocab_get_add_bos(vocab) and 0 <= begin < count
     texts = {}
     for name, key in _SPECIAL_TEXT.items():
-        token = file.metadata.get(key)
-        if isinstance(token, int) and token < count:
-            texts[name] = pieces[token].decode("utf-8", "replace")
+        named = file.metadata.get(key)
+        if isinstance(named, int) and named < count:
+            texts[name] = pieces[named].decode("utf-8", "replace")
     return Vocabulary(
         tuple(pieces), frozenset(end), frozenset(control), frozenset(special), (begin,) if has_begin else (), texts
     )
@@ -66,7 +67,8 @@ def encode(native: ModuleType, vocab: Any, text: str, special: bool) -> list[int
     try:
         raw = text.encode()
     except UnicodeEncodeError as error:
-        raise RequestError(f"The text has a lone surrogate at position {error.start}.", hint="Give valid Unicode.") from None
+        where = f"The text has a lone surrogate at position {error.start}."
+        raise RequestError(where, hint="Give valid Unicode.") from None
     room = len(raw) + 8
     tokens = (ctypes.c_int32 * room)()
     count = native.llama_tokenize(vocab, raw, len(raw), tokens, room, False, special)
