@@ -6,6 +6,8 @@ has no element at all; each rule is visited once instead of once for each way to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from enginebay.decode.constraints.gbnf.tree import GbnfGrammar, Group, Item, Ref, Repeat, Sequence
 from enginebay.decode.constraints.limits import Limits
 from enginebay.errors import GrammarError
@@ -14,8 +16,10 @@ from enginebay.errors import GrammarError
 def check_grammar(grammar: GbnfGrammar, limits: Limits) -> None:
     """Raises GrammarError for a left-recursive rule or a chain of rules over the limit."""
     visitor = _Visitor(grammar, limits)
-    for name in grammar.rules:
+    for name, body in grammar.rules.items():
         visitor.rule(name)
+        for part in _generated(body):
+            visitor.generated(name, part)
 
 
 class _Visitor:
@@ -36,6 +40,12 @@ class _Visitor:
         self._group(self._rules[name])
         self._open.pop()
         self._done.add(name)
+
+    def generated(self, name: str, part: Group | Repeat) -> None:
+        """Visit what llama.cpp makes a rule of its own, wherever it stands in the rule ``name``."""
+        self._open.append(name + " (in parentheses or repeated)")
+        self._sequence([part])
+        self._open.pop()
 
     def _group(self, group: Group) -> None:
         for option in group.options:
@@ -79,3 +89,16 @@ def _elements(item: Item) -> list[Item]:
 
 def _may_be_empty(group: Group) -> bool:
     return any(not _elements(option) for option in group.options)
+
+
+def _generated(item: Item) -> Iterator[Group | Repeat]:
+    match item:
+        case Group(parts) | Sequence(parts):
+            if isinstance(item, Group):
+                yield item
+            for part in parts:
+                yield from _generated(part)
+        case Repeat(part, low, high):
+            if high is None or high > low:
+                yield item
+            yield from _generated(part)
