@@ -117,7 +117,9 @@ def open(  # noqa: A001 - the name that the field uses
     return opening.load(plan)
 
 
-def load_session(path: str | Path, *, engine: str | None = None, model: str | Path | None = None, **options: Any) -> Session:
+def load_session(
+    path: str | Path, *, engine: str | None = None, model: str | Path | None = None, **options: Any
+) -> Session:
     """Continue a saved session: open its model, or ``model``, on ``engine``. Closing the session closes the model."""
     from pathlib import Path
 

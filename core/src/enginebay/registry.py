@@ -45,9 +45,10 @@ def engines() -> dict[str, tuple[Entry, ...]]:
     return installed(ENGINES)
 
 
-def load(name: str) -> Plugin:
+def load(name: str, because: str = "") -> Plugin:
     """Import one engine's plugin and check it; no native library is loaded.
 
+    :param because: who asks for it, for the message
     :raises UnknownEngine: it is not installed
     :raises EngineUnavailable: it cannot be imported
     :raises ContractError: it does not fit the contract, or two distributions claim the name
@@ -55,8 +56,9 @@ def load(name: str) -> Plugin:
     known = engines()
     if name not in known:
         listed = f"installed: {', '.join(known)}" if known else "none is installed"
+        who = f", which {because} names" if because else ""
         raise UnknownEngine(
-            f"There is no engine {name!r} ({listed}){close_match(name, list(known))}",
+            f"There is no engine {name!r}{who} ({listed}){close_match(name, list(known))}",
             hint="enginebay engines",
             engine=name,
             installed=list(known),

@@ -11,7 +11,7 @@ from enginebay import registry
 from enginebay.catalogue import Catalogue, load_catalogue
 from enginebay.config import Config, Wanted
 from enginebay.data import CatalogueModel, EngineInfo
-from enginebay.errors import ConfigError, EnginebayError, EngineUnavailable, UnknownEngine
+from enginebay.errors import ConfigError, EnginebayError, EngineUnavailable
 from enginebay.registry import Plugin
 from enginebay.store import Found, choose_artifact, locate
 from enginebay.structure import structure
@@ -38,7 +38,7 @@ def choose(wanted: Wanted, config: Config, *, options: Any = None, catalogue: Ca
     :raises ConfigError: an option is unknown or wrong
     """
     if wanted.engine:
-        plugin = _named(wanted.engine, wanted.because)
+        plugin = registry.load(wanted.engine, wanted.because)
         target = locate(wanted.reference, catalogue or load_catalogue())
         found = choose_artifact(target, plugin.info.formats, plugin.info.name)
         health = registry.health(plugin)
@@ -51,13 +51,6 @@ def choose(wanted: Wanted, config: Config, *, options: Any = None, catalogue: Ca
         plugin, found = _only_candidate(locate(wanted.reference, catalogue or load_catalogue()), wanted.reference)
         because = "it is the only healthy engine that reads this model"
     return Choice(plugin, found, _options(plugin.info, config, options), because)
-
-
-def _named(name: str, because: str) -> Plugin:
-    try:
-        return registry.load(name)
-    except UnknownEngine as error:
-        raise UnknownEngine(f"{error.message}; {because} names it", hint=error.hint, **error.fields) from None
 
 
 def _only_candidate(target: Path | CatalogueModel, reference: str | Path) -> tuple[Plugin, Found]:
