@@ -28,7 +28,7 @@ def streamed(pieces: list[bytes], stops: list[str]) -> tuple[list[str], str | No
     return deltas, stream.stopped
 
 
-# Few letters make overlaps likely; the multi-byte characters have bytes in common, so that wrong joins decode to something.
+# Few letters make overlaps likely; the characters have bytes in common, so that wrong joins decode to something.
 letters = st.text(st.sampled_from("ab\u00e9\u00ea\u20ac\U0001f600\ufffd"), max_size=24)
 fragments = st.lists(st.sampled_from([b"a", b"\xc3", b"\xa9", b"\xe2\x82", b"\xf0", b"\xff"])).map(b"".join)
 raw = st.one_of(letters.map(str.encode), fragments)
@@ -40,6 +40,8 @@ stop_strings = st.lists(st.text(st.sampled_from("ab\u00e9\u20ac\ufffd"), min_siz
 @example(b"aab", [1] * 30, ["ab", "aab", "b"])
 @example("ab\ufffd".encode()[:-1], [2] * 30, ["b\ufffd"])
 @example(b"aaab", [2] * 30, ["aab"])
+@example(b"aababa", [2] * 30, ["aaba"])
+@example(b"aababb", [2] * 30, ["aabb"])
 def test_deltas_join_to_the_whole_text_cut_at_the_first_stop(data: bytes, sizes: list[int], stops: list[str]) -> None:
     pieces = []
     for size in sizes:
@@ -67,7 +69,9 @@ def test_without_stop_strings_a_character_is_given_as_soon_as_it_is_whole(text: 
         (["x", "\n\nUs", "er"], ["\nUser:"], ["x", "\n", "", "\nUser"]),
     ],
 )
-def test_only_what_may_begin_a_stop_string_is_held_back(pieces: list[str], stops: list[str], expected: list[str]) -> None:
+def test_only_what_may_begin_a_stop_string_is_held_back(
+    pieces: list[str], stops: list[str], expected: list[str]
+) -> None:
     deltas, _ = streamed([piece.encode() for piece in pieces], stops)
     assert deltas == expected
 

@@ -12,8 +12,8 @@ class TextStream:
     """The text of a sequence as its tokens arrive; a pure function of the tokens.
 
     All that ``push`` and ``finish`` return, joined, is the pieces of all tokens but control ones, decoded as a whole
-    (undecodable bytes become U+FFFD) and cut where the first stop string begins. The first stop string is the one that
-    is complete first, and the longest where several end together, so that it does not matter how text falls into tokens.
+    (undecodable bytes become U+FFFD) and cut where the first stop string begins. The first stop string is the one that is
+    complete first, and the longest where several end together, so that it does not matter how text falls into tokens.
     """
 
     def __init__(self, vocabulary: Vocabulary, stop: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class TextStream:
 
 
 def _borders(text: str) -> list[int]:
-    """For each prefix, the length of its longest proper prefix that is also its suffix (Knuth, Morris and Pratt 1977)."""
+    """For each prefix, the length of its longest proper prefix that is also its suffix (Knuth, Morris, Pratt 1977)."""
     borders = [0] * len(text)
     length = 0
     for i in range(1, len(text)):
