@@ -1,9 +1,9 @@
 """Damages a GGUF file in ways that its structure suggests, and counts what native code survives. Run as a program.
 
-A mutant has one fault. Structure-aware ones change a field in place (a count, length, type, offset, dimension, value) or rewrite the
-file around a changed key, array, token or tensor; byte-level ones change one byte. Every mutant is loaded with llama.cpp in a process
-of its own, forked from one that has the library in memory; one that the check stops is loaded without the check, to see what it
-was worth. The output counts [kind, what became of it, whether the check stopped it].
+A mutant has one fault. Structure-aware ones change a field in place (a count, length, type, offset, dimension, value)
+or rewrite the file around a changed key, array, token or tensor; byte-level ones change one byte. Every mutant is used
+with llama.cpp in a process of its own, forked from one that has the library in memory; one that the check stops is used
+without the check, to see what that was worth. The output counts [kind, what became of it, whether it was stopped].
 """
 
 from __future__ import annotations
@@ -22,11 +22,25 @@ from typing import Any
 
 CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
-BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 9: (32, 40), 12: (256, 144), 15: (256, 292), 20: (32, 18), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2), 39: (32, 17)}  # fmt: skip
-EDGES = [0, 1, 2, 3, 7, 64, 255, 256, 512, 1023, 1024, 4096, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 9: (32, 40), 12: (256, 144), 15: (256, 292), 20: (32, 18)}
+BLOCKS |= {24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2), 39: (32, 17)}
+POWERS = [1 << power for power in (8, 9, 10, 12, 16, 20, 31, 32, 40, 63, 64)]
+EDGES = [0, 1, 2, 3, 7, 64, *POWERS[:-1], *(power - 1 for power in POWERS)]
 FLOATS = [float("nan"), float("inf"), -float("inf"), -1.0, 0.0, 1e-45, 1e38, 0.5]
-NAMES = ["llama", "qwen2", "gemma3", "mamba", "bert", "t5", "falcon", "phi3", "rwkv6", "deepseek2", "gpt2", "no_vocab", "none", "spm", "plamo2", "rwkv", "llama-bpe", "default", "linear", "yarn", "longrope", "", "x" * 300, "é", "clip"]  # fmt: skip
-ADDED = ["expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count", "pooling_type", "attention.key_length", "attention.value_length", "attention.sliding_window", "rope.scaling.factor", "rope.scaling.original_context_length", "nextn_predict_layers", "attention.layer_norm_epsilon", "logit_scale", "vocab_size", "attention.causal", "ssm.conv_kernel", "ssm.state_size", "rope.freq_scale", "attention.clamp_kqv", "expert_shared_count", "attention.max_alibi_bias", "tensor_data_layout", "leading_dense_block_count"]  # fmt: skip
+NAMES = ["", "x" * 300, "é"]
+_NAMES = """
+llama qwen2 gemma3 mamba bert t5 falcon phi3 rwkv6 deepseek2 gpt2 plamo2 rwkv clip
+"""
+NAMES += _NAMES.split()
+NAMES += ["no_vocab", "none", "spm", "llama-bpe", "default", "linear", "yarn", "longrope"]
+_ADDED = """
+expert_count expert_used_count expert_group_count expert_group_used_count expert_shared_count
+leading_dense_block_count attention.key_length attention.value_length attention.sliding_window
+attention.layer_norm_epsilon attention.causal attention.clamp_kqv attention.max_alibi_bias rope.scaling.factor
+rope.scaling.original_context_length rope.freq_scale nextn_predict_layers pooling_type logit_scale vocab_size
+ssm.conv_kernel ssm.state_size tensor_data_layout
+"""
+ADDED = _ADDED.split()
 
 
 class Document:
@@ -104,14 +118,16 @@ def fits(value: Any, code: str) -> Any:
     if code in "fd":
         return float(value) if not isinstance(value, bytes) else 0.0
     bits = 8 * struct.calcsize(code)
-    value = int(value) & ((1 << bits) - 1) if value == value and abs(value) < 1e300 else 0  # noqa: PLR0124
+    value = int(value) & ((1 << bits) - 1) if value == value and abs(value) < 1e300 else 0
     return value - (1 << bits) if code.islower() and value >> (bits - 1) else value
 
 
 def near(dice: random.Random, value: Any) -> Any:
     if isinstance(value, float):
         return dice.choice([*FLOATS, value * 2, -value])
-    return dice.choice([*EDGES, value + 1, value - 1, value * 2, value // 2, dice.getrandbits(32), value + 32, value + 1024])
+    return dice.choice(
+        [*EDGES, value + 1, value - 1, value * 2, value // 2, dice.getrandbits(32), value + 32, value + 1024]
+    )
 
 
 def patch_field(document: Document, dice: random.Random) -> bytes:
@@ -164,16 +180,29 @@ def change_array(value: list[Any], dice: random.Random) -> None:
     elif choice == 2:
         del values[index]
     elif element == STRING:
-        values[index] = dice.choice([values[dice.randrange(len(values))], b"", b" ", b"\xff\xc0", b"x" * 70_000, values[index] + b" ", "☃".encode()])
+        values[index] = dice.choice(
+            [
+                values[dice.randrange(len(values))],
+                b"",
+                b" ",
+                b"\xff\xc0",
+                b"x" * 70_000,
+                values[index] + b" ",
+                "☃".encode(),
+            ]
+        )
     else:
         values[index] = fits(near(dice, values[index]), CODES[element])
 
 
 def add_key(document: Document, dice: random.Random) -> None:
-    name = f"{dice.choice([NAMES[0], 'llama', 'llama'])}.{dice.choice(ADDED)}".encode()
+    name = f"llama.{dice.choice(ADDED)}".encode()
     kind = dice.choice([4, 4, 4, 5, 6, 7, 8])
     value = dice.choice(NAMES).encode() if kind == STRING else fits(near(dice, 4.0 if kind == 6 else 4), CODES[kind])
-    extra = [(b"llama.rope.scaling.type", STRING, dice.choice(NAMES).encode()), (b"general.alignment", 4, dice.choice(EDGES) & 0xFFFFFFFF)]
+    extra = [
+        (b"llama.rope.scaling.type", STRING, dice.choice(NAMES).encode()),
+        (b"general.alignment", 4, dice.choice(EDGES) & 0xFFFFFFFF),
+    ]
     document.keys.append(dice.choice([(name, kind, value)] * 4 + extra))
 
 
@@ -206,7 +235,9 @@ def change_tensor(document: Document, dice: random.Random) -> None:
 
 def structural(raw: bytes, dice: random.Random) -> bytes:
     document = Document(raw)
-    change: Callable[[Document, random.Random], bytes | None] = dice.choice([patch_field, patch_field, change_key, change_key, add_key, change_tensor])
+    change: Callable[[Document, random.Random], bytes | None] = dice.choice(
+        [patch_field, patch_field, change_key, change_key, add_key, change_tensor]
+    )
     return change(document, dice) or document.write()
 
 
@@ -251,7 +282,7 @@ def in_child(path: Path, *, checked: bool) -> str:
             if not checked:
                 leave_unchecked()
             os._exit(use_natively(path))
-        except BaseException:  # noqa: BLE001 - an exception that is not of the tree is a failure of the engine
+        except BaseException:
             os._exit(4)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -263,10 +294,12 @@ def leave_unchecked() -> None:
     from enginebay_llamacpp import gguf, model
 
     original = gguf.read(Path(os.environ["MUTANTS_ORIGINAL"]))
-    model.check_model = lambda path: original
+    vars(model)["check_model"] = lambda _path: original
 
 
-def outcomes(base: Path, folder: Path, structure_count: int, byte_count: int, seed: int) -> Iterator[tuple[str, str, bool]]:
+def outcomes(
+    base: Path, folder: Path, structure_count: int, byte_count: int, seed: int
+) -> Iterator[tuple[str, str, bool]]:
     dice = random.Random(seed)
     raw = base.read_bytes()
     header = Document(raw).at
@@ -294,7 +327,7 @@ def outcomes(base: Path, folder: Path, structure_count: int, byte_count: int, se
 def main() -> None:
     base, folder, structure_count, byte_count, seed = sys.argv[1:]
     counts = Counter(outcomes(Path(base), Path(folder), int(structure_count), int(byte_count), int(seed)))
-    print(json.dumps([[*key, count] for key, count in sorted(counts.items())]))
+    sys.stdout.write(json.dumps([[*key, count] for key, count in sorted(counts.items())]))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 
-WIDTH, HEADS, KV_HEADS, LAYERS, FORWARD, CONTEXT = 32, 4, 2, 2, 64, 128
+WIDTH, HEADS, KV_HEADS, LAYERS, FORWARD, CONTEXT = 64, 2, 1, 2, 64, 128
 RANK = 2
+
+Open = Callable[..., Any]
+"""The fixture ``open_steps``."""
 
 
 def byte_tokens() -> list[str]:
@@ -24,7 +29,11 @@ def _byte_level(writer: gguf.GGUFWriter) -> int:
     merges = ["t h", "th e", "Ġ the", "a n", "an d", "Ġ and"]
     tokens = [*byte_tokens(), *(merge.replace(" ", "") for merge in merges)]
     kinds = [gguf.TokenType.NORMAL] * len(tokens)
-    for text, kind in (("<bos>", gguf.TokenType.CONTROL), ("<eos>", gguf.TokenType.CONTROL), ("<tool>", gguf.TokenType.USER_DEFINED)):
+    for text, kind in (
+        ("<bos>", gguf.TokenType.CONTROL),
+        ("<eos>", gguf.TokenType.CONTROL),
+        ("<tool>", gguf.TokenType.USER_DEFINED),
+    ):
         tokens.append(text)
         kinds.append(kind)
     writer.add_tokenizer_model("gpt2")
@@ -40,7 +49,23 @@ def _byte_level(writer: gguf.GGUFWriter) -> int:
 
 def _sentence_piece(writer: gguf.GGUFWriter) -> int:
     """A SentencePiece vocabulary that puts a space before text unless it is told not to."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "h", "e", "l", "o", "he", "ll", "▁he", "hell", "hello", "▁hello"]
+    tokens = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        "h",
+        "e",
+        "l",
+        "o",
+        "he",
+        "ll",
+        "▁he",
+        "hell",
+        "hello",
+        "▁hello",
+    ]
     kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
     kinds += [gguf.TokenType.BYTE] * 256
     kinds += [gguf.TokenType.NORMAL] * (len(tokens) - len(kinds))
@@ -56,7 +81,15 @@ def _sentence_piece(writer: gguf.GGUFWriter) -> int:
 
 
 def _word_piece(writer: gguf.GGUFWriter) -> int:
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"▁{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"), *"abcdefghijklmnopqrstuvwxyz"]
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *(f"▁{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
+        *"abcdefghijklmnopqrstuvwxyz",
+    ]
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
@@ -79,7 +112,9 @@ def _numbers(writer: gguf.GGUFWriter) -> None:
     writer.add_head_count(HEADS)
 
 
-def llama(path: Path, *, vocabulary: str = "byte-level", pooling: gguf.PoolingType | None = None, seed: int = 7) -> Path:
+def llama(
+    path: Path, *, vocabulary: str = "byte-level", pooling: gguf.PoolingType | None = None, seed: int = 7
+) -> Path:
     """A Llama of two layers. With ``pooling`` it is an embedding model."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")

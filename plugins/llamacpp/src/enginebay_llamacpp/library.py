@@ -16,14 +16,14 @@ from enginebay.data import Device
 log = logging.getLogger("enginebay.llamacpp")
 log.addHandler(logging.NullHandler())  # without it, logging itself writes warnings to stderr
 
-_LEVELS: Final = {1: logging.DEBUG, 2: logging.WARNING, 3: logging.ERROR, 4: logging.DEBUG}
+_LEVELS: Final = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUED: Final = 5
 _GPU_TYPES: Final = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
 
 _lock = threading.Lock()
 _loaded: ModuleType | None = None
 _callback: Any = None  # native code calls it until the process ends
-_troubles: deque[str] = deque(maxlen=20)
+_troubles: deque[tuple[int, str]] = deque(maxlen=20)
 
 
 def load() -> ModuleType:
@@ -59,7 +59,12 @@ def forget_troubles() -> None:
 
 def troubles() -> list[str]:
     """The warnings and errors that the library logged since, oldest first."""
-    return list(_troubles)
+    return [line for _, line in _troubles]
+
+
+def errors() -> list[str]:
+    """The errors among the troubles: the first is the cause, the others follow from it."""
+    return [line for level, line in _troubles if level >= logging.ERROR]
 
 
 class _LogLines:
@@ -77,7 +82,7 @@ class _LogLines:
             line, self._line = self._line.rstrip(), ""
             if line.strip("."):
                 if self._level >= logging.WARNING:
-                    _troubles.append(line)
+                    _troubles.append((self._level, line))
                 log.log(self._level, "%s", line)
 
 

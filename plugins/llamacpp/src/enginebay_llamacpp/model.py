@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -140,8 +141,8 @@ def open_model(request: LoadRequest) -> OpenModel:
 def _failed(what: str, file: GgufFile) -> EngineError:
     """The error for a null from the library, with what it logged."""
     lines = library.troubles()
-    reason = next((line for line in lines if "error" in line.lower() or "fail" in line.lower()), "it gave no reason")
-    reason = reason.removeprefix("llama_model_load: ").removeprefix("error loading model: ")
+    said = next(iter(library.errors()), "it gave no reason")
+    reason = re.sub(r"^\w+: (error loading model: )?", "", said).rstrip(".")
     fields = {"path": str(file.path), "log": lines}
     if any(word in line.lower() for line in lines for word in ("allocate", "bad_alloc", "out of memory")):
         hint = "Load with a smaller context_tokens or fewer sequences, or take a smaller model."

@@ -25,11 +25,11 @@ class Options:
     """How llama.cpp runs a model.
 
     ``threads`` decode single tokens (None: one for each processor that this process may use, fewer for a small model),
-    ``batch_threads`` prompts (None: as many). ``gpu_layers`` is how many layers go to the GPU (None: all, where there is
+    ``batch_threads`` prompts (None: as many). ``gpu_layers`` is how many layers go to the GPU (None: all, if there is
     one). ``mmap`` maps the file instead of copying it; ``mlock`` keeps it from being swapped out. ``batch_tokens`` is
-    the most that one step takes. ``cache_type`` is the number format of the KV cache; ``auto`` is as exact as the
-    weights: f32 where they all are f32, f16 otherwise. ``flash_attention`` rounds to f16, so None leaves it to the
-    library except with a cache of f32, where it is off. ``adapters`` are LoRA adapters.
+    the most that one step takes, but never less than one a sequence. ``cache_type`` is the number format of the KV
+    cache; ``auto`` is as exact as the weights: f32 where they all are f32, f16 otherwise. ``flash_attention`` rounds to
+    f16, so None leaves it to the library except with a cache of f32, where it is off. ``adapters`` are LoRA adapters.
     """
 
     threads: int | None = field(default=None, validator=bounded(1, 512))

@@ -59,7 +59,8 @@ class LlamaSteps(LlamaModel):
 
         plan = opened.plan
         self.sequences = plan.sequences
-        self.step_tokens = min(opened.options.batch_tokens, plan.context_tokens * plan.sequences)
+        most = min(opened.options.batch_tokens, plan.context_tokens * plan.sequences)
+        self.step_tokens = max(most, plan.sequences)  # each must be able to take a step with the others
         self._flag = (ctypes.c_char * 2)()  # the string that the abort callback measures; not empty means: give up
         self._abort = opened.native.ggml_abort_callback(_address_of_strlen())
         opened.make_context(
