@@ -16,5 +16,6 @@ def command(name: str) -> None:
 
     from enginebay.testing.template import write_template
 
-    folder = write_template(name, Path.cwd())
-    click.echo(f"Wrote {folder}. Now:\n  pip install -e {folder}\n  enginebay check {name}", err=True)
+    write_template(name, Path.cwd())
+    folder = f"enginebay-{name}"
+    click.echo(f"Wrote {folder}. Now:\n  pip install -e ./{folder}\n  enginebay check {name}", err=True)

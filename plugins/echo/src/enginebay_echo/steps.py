@@ -107,7 +107,7 @@ class EchoModel:
                 raise ValueError(f"sequence {feed.sequence} holds {len(cache)} tokens, more than its context")
             for end in range(len(cache) - feed.outputs, len(cache)):
                 self._computed_tokens += 1
-                self._fail_if_told()
+                self._fail_if_told(cache)
                 rows.append(self._logits(cache[: end + 1]))
         return np.array(rows, dtype=np.float32).reshape(len(rows), len(PIECES))
 
@@ -144,16 +144,20 @@ class EchoModel:
     def close(self) -> None:
         self._caches.clear()
 
-    def _fail_if_told(self) -> None:
+    def _fail_if_told(self, cache: Sequence[int] = ()) -> None:
         options = self._options
-        if options.failure == "none" or options.failure_at != self._computed_tokens:
+        if options.failure_text:
+            due = options.failure_text.encode() in b"".join(PIECES[token] for token in cache)
+        else:
+            due = options.failure_at == self._computed_tokens
+        if options.failure == "none" or not due:
             return
         if options.failure_once:
             try:
                 Path(options.failure_once).touch(exist_ok=False)
             except FileExistsError:
                 return
-        message = f"echo was told to fail ({options.failure}) at token {options.failure_at}"
+        message = f"echo was told to fail ({options.failure}) at token {self._computed_tokens}"
         match options.failure:
             case "error":
                 raise RuntimeError(message)

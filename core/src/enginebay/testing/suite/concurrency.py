@@ -1,0 +1,150 @@
+"""Clauses on many requests at once, and on requests that are given up. The same request alone is the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from enginebay.engine import Stream
+from enginebay.errors import QueueFull, Timeout
+from enginebay.model import Model
+from enginebay.result import Result
+from enginebay.testing.base import Subject, refused, usable
+
+
+class ConcurrencyClauses(Subject):
+    """Cancelling, batching, queueing, deadlines."""
+
+    def test_e36_close_frees_the_sequence(self, opened: Model) -> None:
+        """E36 Closing a stream ends it and frees its sequence.
+
+        Look at what becomes of a generation whose iterator is closed.
+        """
+        for _ in range(2):
+            streams = [self._endless(opened) for _ in range(opened.info.sequences)]
+            for stream in streams:
+                assert self.first(stream)
+            for stream in streams:
+                stream.close()
+                assert next(stream, None) is None
+        assert self.greedy(opened).tokens
+
+    def test_e37_cancel(self, opened: Model) -> None:
+        """E37 A cancelled stream ends soon: with the reason ``cancelled``, or with nothing where the engine closes it.
+
+        Look at whether the request goes on to ``max_tokens``.
+        """
+        stream = self._endless(opened)
+        assert self.first(stream)
+        stream.cancel()
+        rest = self.collect(stream)
+        assert all(chunk.finish is None for chunk in rest[:-1])
+        if rest:
+            assert rest[-1].finish is not None
+            assert rest[-1].finish.reason == "cancelled"
+        assert self.greedy(opened).tokens
+
+    def test_e38_close_during_the_prompt(self, opened: Model) -> None:
+        """E38 A request may be closed while it waits, and while its prompt is computed.
+
+        Look at requests that have no token yet.
+        """
+        prompt = self.long_prompt(opened, opened.info.context_tokens // 2)
+        options: dict[str, Any] = {"temperature": 0.0, "max_tokens": 2, "ignore_end": True}
+        for _ in range(2):
+            streams = [opened.stream(prompt[i:], **options) for i in range(opened.info.sequences + 2)]
+            for stream in reversed(streams):
+                stream.close()
+                assert self.first(stream) is None
+        assert self.greedy(opened).tokens
+
+    def test_e39_together_is_alone(self, opened: Model) -> None:
+        """E39 Requests made at once give the tokens that each gives alone, greedy and drawn.
+
+        Look at which row of logits belongs to which sequence.
+        """
+        jobs = self._jobs(opened, 2 * opened.info.sequences + 1)
+        alone = [job().tokens for job in jobs]
+        assert len(set(alone)) > 1, "all requests gave the same tokens: give the test class another prompt"
+        for _ in range(2):
+            assert [result.tokens for result in self.together(jobs)] == alone
+
+    def test_e40_neighbours_do_not_matter(self, opened: Model) -> None:
+        """E40 Neighbours that join, leave and are cancelled change no token of a request.
+
+        Look at what happens to other sequences when one is cleared.
+        """
+        jobs = self._jobs(opened, opened.info.sequences + 1)
+        alone = [job().tokens for job in jobs]
+
+        def disturb() -> Result | None:
+            for i in range(6):
+                with opened.stream(
+                    f"{self.prompt} neighbour {i}", temperature=1.0, max_tokens=50, ignore_end=True
+                ) as one:
+                    next(one)
+                    next(one, None)
+            return None
+
+        done = self.together([*jobs, disturb, disturb])
+        assert [result.tokens for result in done if isinstance(result, Result)] == alone
+
+    def test_e41_any_thread(self, opened: Model) -> None:
+        """E41 A stream may be read and closed by other threads than the one that began it.
+
+        Look at objects that belong to a thread.
+        """
+        expected = self.greedy(opened)
+        stream = opened.stream(self.prompt, temperature=0, max_tokens=self.tokens, ignore_end=True)
+        chunks = [self.first(stream), *self.collect(stream)]
+        assert tuple(token for chunk in chunks if chunk for token in chunk.tokens) == expected.tokens
+        other = self._endless(opened)
+        assert self.first(other)
+        self.within(other.close)
+        usable(opened)
+
+    def test_e42_full_queue(self) -> None:
+        """E42 More requests than may wait are refused with queue_full; those that were taken finish.
+
+        Look at ``queue_requests`` of the load request.
+        """
+        with self.open(sequences=1, queue_requests=1) as model:
+            prompt = self.long_prompt(model, model.info.context_tokens // 2)
+            taken, full = [], 0
+            for i in range(12):
+                try:
+                    taken.append(model.stream([*prompt[i:]], temperature=0, max_tokens=4, ignore_end=True))
+                except QueueFull:
+                    full += 1
+            assert full, "twelve requests were taken where one runs and one may wait"
+            assert taken, "no request was taken"
+            for stream in taken:
+                assert self.collect(stream)[-1].finish
+            assert self.greedy(model).tokens
+
+    def test_e43_timeout(self, opened: Model) -> None:
+        """E43 A request that takes longer than ``timeout_seconds`` is ended with timeout, and frees its sequence.
+
+        Look at requests that wait as well as those that run.
+        """
+        prompt = self.long_prompt(opened, opened.info.context_tokens // 2)
+        for _ in range(opened.info.sequences + 1):
+            with refused(Timeout):
+                self.greedy(opened, prompt, max_tokens=len(prompt) // 2, timeout_seconds=0.001, cache_prompt=False)
+        assert self.greedy(opened).tokens
+
+    def _jobs(self, opened: Model, n: int) -> list[Callable[[], Result]]:
+        """Requests of different prompts, lengths and temperatures."""
+        hot: dict[str, Any] = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+        def job(i: int) -> Callable[[], Result]:
+            prompt = f"{self.prompt} {'and so ' * (i % 4)}{i}"
+            chosen = hot if i % 2 and not self.lacks(opened, "seed") else {"temperature": 0.0}
+            asked: dict[str, Any] = {**chosen, "seed": i, "max_tokens": self.tokens + i % 3, "ignore_end": True}
+            return lambda: opened.generate(prompt, **asked)
+
+        return [job(i) for i in range(n)]
+
+    def _endless(self, opened: Model) -> Stream:
+        room = opened.info.context_tokens - len(opened.prompt_tokens(self.prompt)) - 1
+        return opened.stream(self.prompt, temperature=0, max_tokens=room, ignore_end=True)

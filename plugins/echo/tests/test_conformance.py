@@ -1,0 +1,8 @@
+"""The engine ``echo`` keeps the contract."""
+
+from enginebay.testing import EngineConformance
+
+
+class TestEcho(EngineConformance):
+    engine = "echo"
+    model = "echo"
