@@ -40,8 +40,8 @@ def locate(reference: str | Path, catalogue: Catalogue) -> Path | CatalogueModel
         raise _not_local(text)
     if isinstance(reference, str) and text in catalogue.models:
         return catalogue.models[text]
-    path = Path(text).expanduser()
-    if text.strip() and "\0" not in text and path.exists():
+    path = Path(os.path.expanduser(text))  # Path's own raises for an unknown user
+    if text.strip() and os.path.exists(path):  # Path's own raises for a name that is too long
         return path.absolute()
     names = sorted(catalogue.models)
     looked = f"no file or folder {path.absolute()!s}" if text.strip() else "an empty name"
