@@ -120,21 +120,22 @@ class Bay:
         """Run a request on a model; ``build`` makes it once the model is known. The stream survives switches and workers."""
         entry, model = self._take(name, engine)
         try:
-            moving = MovingStream(model, build(model), lambda stream: self._ended(stream, entry))
+            moving = MovingStream(model, build(model), self._release_of(entry))
         except BaseException:
             self._release(entry)
             raise
         with self._lock:
-            if moving.over:
-                return Stream(moving, model.info.engine)
-            entry.streams.add(moving)
+            if not moving.over:
+                entry.streams.add(moving)
         return Stream(moving, model.info.engine)
 
-    def _ended(self, stream: MovingStream, first: Entry) -> None:
-        with self._lock:
-            holder = next((entry for entry in self._entries.values() if stream in entry.streams), first)
-            holder.streams.discard(stream)
-        self._release(holder)
+    def _release_of(self, entry: Entry) -> Callable[[MovingStream], None]:
+        def release(stream: MovingStream) -> None:
+            with self._lock:
+                entry.streams.discard(stream)
+            self._release(entry)
+
+        return release
 
     # --- loading ----------------------------------------------------------------------------------------------
 
@@ -353,15 +354,13 @@ class Bay:
         moved = 0
         for stream in streams:
             with self._lock:
-                if stream not in old.streams:
-                    continue
-                old.streams.discard(stream)
-                new.streams.add(stream)
-                old.in_flight -= 1
                 new.in_flight += 1
-                self._lock.notify_all()
-            stream.move(model)
-            moved += 1
+                new.streams.add(stream)
+            release = self._release_of(new)
+            if stream.move(model, release):
+                moved += 1
+            else:
+                release(stream)
         return moved
 
     def _tend(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from attrs import evolve
 
@@ -11,19 +12,22 @@ from enginebay.data import Chunk, GenerateRequest
 from enginebay.engine import Stream
 from enginebay.model import Model
 
+Release: TypeAlias = "Callable[[MovingStream], None]"
+
 
 class MovingStream(Iterator[Chunk]):
     """The chunks of one request. After ``move`` they come from another model with the same vocabulary.
 
     The first model is asked to cancel; what it had drawn until then counts, and the next one resumes from there.
+    ``release`` is called once the model is not needed any more, with the stream.
     """
 
-    def __init__(self, model: Model, request: GenerateRequest, ended: Callable[[MovingStream], None]) -> None:
+    def __init__(self, model: Model, request: GenerateRequest, release: Release) -> None:
         self._request = request
         self._given = list(request.resume)
-        self._ended = ended
+        self._release = release
         self._lock = threading.Lock()
-        self._target: Model | None = None
+        self._target: tuple[Model, Release] | None = None
         self._cancelled = False
         self.over = False
         self._stream: Stream = model.submit(request)
@@ -38,12 +42,14 @@ class MovingStream(Iterator[Chunk]):
             self._given.extend(chunk.tokens)
             if chunk.finish is None:
                 return chunk
-            with self._lock:
-                target, self._target = self._target, None
-            if chunk.finish.reason != "cancelled" or target is None or self._cancelled:
+            if chunk.finish.reason != "cancelled" or self._target is None or self._cancelled:
                 self._end()
                 return chunk
             # The text of a cancelled end is what had been held back; the next model will give it in its time.
+            with self._lock:
+                (target, release), self._target = self._target, None
+                release, self._release = self._release, release
+            release(self)
             try:
                 self._stream = target.submit(evolve(self._request, resume=tuple(self._given)))
             except BaseException:
@@ -59,11 +65,14 @@ class MovingStream(Iterator[Chunk]):
         """Whether the next chunk is there already."""
         return self._stream.ready()
 
-    def move(self, target: Model) -> None:
-        """Go on on ``target`` as soon as the present model lets go."""
+    def move(self, target: Model, release: Release) -> bool:
+        """Go on on ``target`` as soon as the present model lets go. False if it is over, or moving already."""
         with self._lock:
-            self._target = target
+            if self.over or self._target:
+                return False
+            self._target = target, release
         self._stream.cancel()
+        return True
 
     def cancel(self) -> None:
         """Ask for the end; the last chunk follows."""
@@ -78,8 +87,11 @@ class MovingStream(Iterator[Chunk]):
     def _end(self) -> None:
         with self._lock:
             over, self.over = self.over, True
+            target, self._target = self._target, None
         if not over:
-            self._ended(self)
+            self._release(self)
+            if target:
+                target[1](self)
 
     def __del__(self) -> None:
         if not self.over:

@@ -88,16 +88,15 @@ class Worker:
 
     # --- requests -------------------------------------------------------------------------------------------------
 
-    def ask(self, message: Mapping[str, Any], timeout_seconds: float | None = None) -> Any:
-        """Send a message and wait for its reply.
+    def ask(self, message: Mapping[str, Any]) -> Future[Any]:
+        """Send a message. Its reply comes as the future's result; or ``WorkerDied``, or the error that the engine raised.
 
-        :raises WorkerDied: it ended before it answered
-        :raises EnginebayError: what the engine raised
+        :raises WorkerDied: it is dead already
         """
         future: Future[Any] = Future()
         number = self._register(self._replies, future)
         self._send({**message, "id": number})
-        return future.result(timeout_seconds)
+        return future
 
     def generate(self, request: GenerateRequest) -> tuple[int, Inbox]:
         """Start a request. Its chunks come through the inbox; the number ends it."""

@@ -59,7 +59,7 @@ class RemoteModel:
 
     def drop_caches(self) -> None:
         """Forget idle prefixes: memory is short."""
-        self.supervisor.worker().ask({"k": "call", "hook": "drop_caches", "arguments": {}})
+        self.supervisor.worker().ask({"k": "call", "hook": "drop_caches", "arguments": {}}).result()
 
 
 class Gate:
@@ -300,12 +300,12 @@ def _ask(model: RemoteModel, hook: str, **arguments: Any) -> Any:
     """Call a hook in the worker; if that worker dies, once more in its successor."""
     worker = model.supervisor.worker()
     try:
-        return worker.ask({"k": "call", "hook": hook, "arguments": arguments})
+        return worker.ask({"k": "call", "hook": hook, "arguments": arguments}).result()
     except WorkerDied:
         pass
     successor = model.supervisor.worker(worker)
     try:
-        return successor.ask({"k": "call", "hook": hook, "arguments": arguments})
+        return successor.ask({"k": "call", "hook": hook, "arguments": arguments}).result()
     except WorkerDied as died:
         raise crashed(f"{model.info.engine} died twice during {hook}", died.death) from None
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Literal
 
 from attrs import evolve, field, frozen
@@ -153,30 +152,17 @@ class Supervisor:
 
     def _answer(self, worker: Worker, message: dict[str, Any]) -> Any:
         """Ask while watching that the worker lives."""
-        box: list[Callable[[], Any]] = []
-
-        def ask() -> None:
-            try:
-                value = worker.ask(message)
-                box.append(lambda: value)
-            except BaseException as error:  # noqa: BLE001 - handed to the supervisor's thread
-                problem = error
-                box.append(lambda: _raise(problem))
-            with self._changed:
-                self._changed.notify_all()
-
-        threading.Thread(target=ask, daemon=True).start()
+        reply = worker.ask(message)
         until = time.monotonic() + self._supervision.load_seconds
-        while not box:
-            with self._changed:
-                if not box:
-                    self._changed.wait(0.5)
-            if self._stopping:
-                worker.stop(0)
-            elif worker.silent_seconds() > 4 * self._supervision.liveness_seconds or time.monotonic() > until:
-                worker.kill("it did not finish loading")
         try:
-            return box[0]()
+            while True:
+                try:
+                    return reply.result(0.25)
+                except TimeoutError:
+                    if self._stopping:
+                        worker.stop(0)
+                    elif worker.silent_seconds() > 4 * self._supervision.liveness_seconds or time.monotonic() > until:
+                        worker.kill("it did not finish loading")
         except EnginebayError:
             worker.stop(0)
             raise
@@ -256,6 +242,3 @@ def crashed(what: str, death: Death | None, next_try_seconds: float | None = Non
         fields["retry_after_seconds"] = round(next_try_seconds, 1)
     return EngineCrashed(f"{what}{ended}.", hint=hint, **fields)
 
-
-def _raise(error: BaseException) -> Any:
-    raise error
