@@ -1,6 +1,6 @@
 """Write ``mnn_schema.json`` from MNN's FlatBuffers schema (Apache-2.0). It knows the part of the language used there.
 
-    python make_schema.py PATH/TO/MNN/schema/default ../src/enginebay_mnn/mnn_schema.json
+python make_schema.py PATH/TO/MNN/schema/default ../src/enginebay_mnn/mnn_schema.json
 """
 
 from __future__ import annotations

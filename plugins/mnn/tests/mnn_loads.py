@@ -5,6 +5,7 @@ A line ``native PATH`` or ``checked PATH`` is answered ``works``, ``refused TEXT
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import signal
@@ -36,9 +37,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     quietly(library)
-    import enginebay_mnn.steps  # noqa: F401
-    import numpy  # noqa: F401, ICN001
-    import tokenizers  # noqa: F401
+    for name in ("numpy", "tokenizers", "enginebay_mnn.steps"):
+        importlib.import_module(name)
 
     for line in sys.stdin:
         how, _, path = line.rstrip("\n").partition(" ")

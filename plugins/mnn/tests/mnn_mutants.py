@@ -13,7 +13,6 @@ from enginebay_mnn.flatbuffer import FlatBuffer, Vector
 from enginebay_mnn.graph import schema
 
 Folder = dict[str, bytes]
-LAYOUT = {1: "b", 2: "H", 4: "i", 8: "q"}
 
 
 class Map(FlatBuffer):
@@ -59,10 +58,8 @@ def mutants(good: Folder, count: int, seed: int) -> Iterator[tuple[str, Folder]]
 
 def _number(draw: random.Random, value: int, size: int) -> int:
     limit = 1 << (8 * size - 1)
-    changed = draw.choice(
-        [0, 1, -1, 2, value + 1, value - 1, value * 2, -value, limit - 1, -limit, value ^ (1 << draw.randrange(8 * size)),
-         draw.randrange(256), draw.randrange(-limit, limit)]
-    )  # fmt: skip
+    near = [0, 1, -1, 2, value + 1, value - 1, value * 2, -value, value ^ (1 << draw.randrange(8 * size))]
+    changed = draw.choice([*near, limit - 1, -limit, draw.randrange(256), draw.randrange(-limit, limit)])
     return (changed + limit) % (2 * limit) - limit
 
 
@@ -107,12 +104,14 @@ def _json(draw: random.Random, folder: Folder, _places: list[tuple[int, int]]) -
         del document[key]
         change: Any = "gone"
     else:
-        strange: list[Any] = [None, "", "x", [], {}, True, -1, 0, 1 << 40, 0.5, "../" + str(value), "/dev/null", "config.json"]
+        strange: list[Any] = [None, "", "x", [], {}, True, -1, 0, 1 << 40, 0.5]
+        strange += ["../" + str(value), "/dev/null", "config.json"]
         if isinstance(value, int) and not isinstance(value, bool):
             strange += [value + 1, value - 1, value * 2, value // 2, -value, 1 << 31]
         if isinstance(value, list):
             index = draw.randrange(len(value))
-            strange += [[*value[:index], item, *value[index + 1 :]] for item in (0, -1, value[index] + 2, 1 << 62, 4, 8)]
+            items = (0, -1, value[index] + 2, 1 << 62, 4, 8)
+            strange += [[*value[:index], item, *value[index + 1 :]] for item in items]
         change = draw.choice(strange)
         document[key] = change
     folder[name] = json.dumps(document).encode()

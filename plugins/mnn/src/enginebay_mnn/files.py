@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from attrs import field, frozen
 
 from enginebay.errors import ModelLoadError
-from enginebay_mnn.flatbuffer import DamagedBuffer
-from enginebay_mnn.graph import UnusableGraph, check_graph
-from enginebay_mnn.tokenizer import DamagedTokenizer, TokenizerFile, read_tokenizer
+from enginebay_mnn.flatbuffer import DamagedBufferError
+from enginebay_mnn.graph import UnusableGraphError, Weights, check_graph
+from enginebay_mnn.mtok import read_tokenizer
+from enginebay_mnn.tokenizer import DamagedTokenizerError, TokenizerFile
 
 HINT = "Export the model again with llmexport (pip install llmexport), or copy the whole folder again."
 MAX_CONFIG_BYTES = 16 << 20
@@ -75,13 +77,17 @@ def check_folder(path: Path) -> ModelFolder:
     weights = files.named(merged, "llm_weight", graph.name + ".weight", MAX_FILE_BYTES)
     tokenizer_path = files.named(merged, "tokenizer_file", "tokenizer.mtok", MAX_TOKENIZER_BYTES)
     try:
-        with graph.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            check_graph(data, hidden_size, weights.stat().st_size)
-    except (DamagedBuffer, UnusableGraph) as error:
+        with (
+            graph.open("rb") as opened,
+            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            weights.open("rb") as held,
+        ):
+            check_graph(data, hidden_size, Weights(weights.stat().st_size, partial(_read_at, held)))
+    except (DamagedBufferError, UnusableGraphError) as error:
         raise files.error(graph.name, str(error)) from None
     try:
         tokenizer = read_tokenizer(tokenizer_path.read_bytes())
-    except DamagedTokenizer as error:
+    except DamagedTokenizerError as error:
         raise files.error(tokenizer_path.name, str(error)) from None
     tokens = len(tokenizer.vocabulary().pieces)
     if "tie_embeddings" in merged:
@@ -146,6 +152,11 @@ def native_config(folder: ModelFolder, scratch: Path, *, exact: bool, threads: i
 
 EMPTY_TOKENIZER = b"430 4\n0 0 0\n\n" + bytes(2 + 11 + 1 + 4)
 """A tokenizer without tokens, so that MNN never parses the model's own: text becomes tokens in Python."""
+
+
+def _read_at(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
 
 
 class _Files:

@@ -1,7 +1,7 @@
 """Reads a FlatBuffer by a schema and checks every offset on the way. It does not know what the tables mean.
 
-The format is that of https://flatbuffers.dev/internals/: little-endian, each table begins with the distance to its vtable,
-offsets to tables, vectors and strings count forward from where they stand.
+The format is that of https://flatbuffers.dev/internals/: little-endian, each table begins with the distance to its
+vtable, offsets to tables, vectors and strings count forward from where they stand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _I32 = struct.Struct("<i")
 _SIGNED = {1: struct.Struct("<b"), 2: struct.Struct("<h"), 4: struct.Struct("<i"), 8: struct.Struct("<q")}
 
 
-class DamagedBuffer(ValueError):
+class DamagedBufferError(ValueError):
     """The bytes are not what the format or the schema says."""
 
 
@@ -44,8 +44,8 @@ class Vector:
 class FlatBuffer:
     """A buffer and its schema: ``tables`` maps a table's name to its fields, ``unions`` a union's to its members.
 
-    A field is a name and a kind: a scalar's size in bytes, ``string``, a table's name, ``union:NAME``, or one of these in
-    brackets for a vector. ``data`` is bytes, or anything with the buffer protocol.
+    A field is a name and a kind: a scalar's size in bytes, ``string``, a table's name, ``union:NAME``, or one of these
+    in brackets for a vector. ``data`` is bytes, or anything with the buffer protocol.
     """
 
     def __init__(self, data: Any, tables: Schema, unions: Mapping[str, Sequence[str]]) -> None:
@@ -58,21 +58,21 @@ class FlatBuffer:
     def root(self, name: str) -> Table:
         """The root table, with all that it leads to.
 
-        :raises DamagedBuffer: an offset leads outside, a length is impossible, or it nests too deeply
+        :raises DamagedBufferError: an offset leads outside, a length is impossible, or it nests too deeply
         """
         return self._table(self._follow(0), name, 0)
 
     def number(self, offset: int, kind: struct.Struct) -> int:
         """The number at ``offset``."""
         if not 0 <= offset <= self._length - kind.size or offset % kind.size:
-            raise DamagedBuffer(f"a number at byte {offset:,} is outside the {self._length:,} bytes, or not aligned")
+            raise DamagedBufferError(f"a number at byte {offset:,} of {self._length:,} is outside, or not aligned")
         value: int = kind.unpack_from(self._data, offset)[0]
         return value
 
     def _follow(self, offset: int) -> int:
         distance = self.number(offset, _U32)
         if distance == 0 or distance >= 1 << 31:
-            raise DamagedBuffer(f"the offset at byte {offset:,} leads nowhere")
+            raise DamagedBufferError(f"the offset at byte {offset:,} leads nowhere")
         return offset + distance
 
     def _table(self, offset: int, name: str, depth: int) -> Table:
@@ -80,9 +80,9 @@ class FlatBuffer:
         vtable = offset - self.number(offset, _I32)
         vtable_bytes, table_bytes = self.number(vtable, _U16), self.number(vtable + 2, _U16)
         if vtable_bytes < 4 or vtable_bytes % 2 or vtable + vtable_bytes > self._length:
-            raise DamagedBuffer(f"the table {name} at byte {offset:,} has no valid list of fields")
+            raise DamagedBufferError(f"the table {name} at byte {offset:,} has no valid list of fields")
         if table_bytes < 4 or offset + table_bytes > self._length:
-            raise DamagedBuffer(f"the table {name} at byte {offset:,} ends outside the file")
+            raise DamagedBufferError(f"the table {name} at byte {offset:,} ends outside the file")
         fields = self._tables[name]
         table: Table = {}
         for index in range(min(len(fields), (vtable_bytes - 4) // 2)):
@@ -92,7 +92,7 @@ class FlatBuffer:
             label, kind = fields[index]
             size = kind if isinstance(kind, int) else 4
             if place < 4 or place + size > table_bytes:
-                raise DamagedBuffer(f"{name}.{label} at byte {offset:,} is outside its table")
+                raise DamagedBufferError(f"{name}.{label} at byte {offset:,} is outside its table")
             table[label] = self._value(offset + place, kind, table.get(label + "_type", 0), depth)
         return table
 
@@ -107,7 +107,7 @@ class FlatBuffer:
         if kind.startswith("union:"):
             members = self._unions[kind[6:]]
             if not 0 < member < len(members):
-                raise DamagedBuffer(f"the union at byte {offset:,} has a kind, {member}, that is not known")
+                raise DamagedBufferError(f"the union at byte {offset:,} has a kind, {member}, that is not known")
             kind = members[member]
         return self._table(target, kind, depth + 1)
 
@@ -116,10 +116,10 @@ class FlatBuffer:
         count, start = self.number(offset, _U32), offset + 4
         size = int(kind) if kind.isdigit() else 4
         if count * size > self._length - start or start % min(size, 4):
-            raise DamagedBuffer(f"the list at byte {offset:,} has {count:,} items, which end outside the file")
+            raise DamagedBufferError(f"the list at byte {offset:,} has {count:,} items, which end outside the file")
         if kind.isdigit():
             if size == 8 and count and start % 8:
-                raise DamagedBuffer(f"the list at byte {offset:,} is not aligned")
+                raise DamagedBufferError(f"the list at byte {offset:,} is not aligned")
             return Vector(self._data, start, count, size)
         places = [self._follow(start + 4 * index) for index in range(count)]
         if kind == "string":
@@ -130,10 +130,10 @@ class FlatBuffer:
         self._count(0)
         count, start = self.number(offset, _U32), offset + 4
         if count >= self._length - start or self._data[start + count] != 0:
-            raise DamagedBuffer(f"the text at byte {offset:,} has no end")
+            raise DamagedBufferError(f"the text at byte {offset:,} has no end")
         return bytes(self._data[start : start + count])
 
     def _count(self, depth: int) -> None:
         self._objects += 1
         if self._objects > MAX_OBJECTS or depth > MAX_DEPTH:
-            raise DamagedBuffer("it holds too many parts, or they nest too deeply")
+            raise DamagedBufferError("it holds too many parts, or they nest too deeply")

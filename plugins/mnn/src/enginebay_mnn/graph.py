@@ -1,11 +1,13 @@
 """Checks that the graph of a ``.mnn`` file is one that MNN can load without reading where it must not.
 
-MNN itself verifies offsets, and then trusts every index, count and parameter. It knows no configuration and no tokenizer.
+MNN itself verifies offsets, and then trusts every index, count and parameter. It knows no configuration, no tokenizer.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -19,6 +21,8 @@ INPUTS = (b"input_ids", b"attention_mask", b"position_ids", b"logits_index")
 OUTPUT = b"logits"
 MAX_DIMENSIONS = 8
 MAX_EXTENT = 1 << 24
+MAX_KERNEL = 256
+MAX_HEADER_BYTES = 512
 
 # The parameter table that MNN takes for granted for each kind of operation. It follows null where another one is.
 PARAMETERS = {
@@ -71,7 +75,7 @@ CONSTANTS = {1: (4, "float32s"), 3: (4, "int32s"), 4: (1, "uint8s"), 6: (1, "int
 CONSTANTS |= {11: (1, "int8s"), 12: (1, "uint8s"), 14: (2, "uint8s")}
 
 
-class UnusableGraph(ValueError):
+class UnusableGraphError(ValueError):
     """The graph is well formed and cannot be run."""
 
 
@@ -84,23 +88,31 @@ class Schema:
     tables: dict[str, list[list[Any]]]
 
 
+@frozen
+class Weights:
+    """The file with the weights: its size, and a way to read some bytes at an offset."""
+
+    size: int
+    read: Callable[[int, int], bytes]
+
+
 @cache
 def schema() -> Schema:
     document = json.loads(files("enginebay_mnn").joinpath("mnn_schema.json").read_text("utf-8"))
     return Schema(document["operations"], document["parameters"], document["tables"])
 
 
-def check_graph(data: Any, hidden_size: int, weight_bytes: int) -> None:
-    """Check the bytes of a ``.mnn`` file against each other and against the size of the file with its weights.
+def check_graph(data: Any, hidden_size: int, weights: Weights) -> None:
+    """Check the bytes of a ``.mnn`` file against each other and against the file with its weights.
 
-    :raises DamagedBuffer: the file does not have the form of its format
-    :raises UnusableGraph: an index, count or parameter is impossible, or reaches outside
+    :raises DamagedBufferError: the file does not have the form of its format
+    :raises UnusableGraphError: an index, count or parameter is impossible, or reaches outside
     """
     known = schema()
     net = FlatBuffer(data, known.tables, {"OpParameter": known.parameters}).root("Net")
     operations: list[Table] = net.get("oplists", [])
     tensors = len(net.get("tensorName", ()))
-    _require(0 < len(operations) and 0 < tensors, "it has no operations or no tensors")
+    _require(operations and tensors > 0, "it has no operations or no tensors")
     _require(net.get("usage", 0) == 0, "it is not exported for inference on a processor")
     _require(not net.get("subgraphs"), "it has subgraphs")
     _require(not net.get("extraTensorDescribe"), "it describes tensors for quantized inference")
@@ -111,14 +123,14 @@ def check_graph(data: Any, hidden_size: int, weight_bytes: int) -> None:
         name = operation.get("name", b"")
         label = name.decode("utf-8", "replace") or "an operation without a name"
         try:
-            _operation(operation, tensors, written, weight_bytes)
-        except UnusableGraph as error:
-            raise UnusableGraph(f"{label}: {error}") from None
+            _operation(operation, tensors, written, weights)
+        except UnusableGraphError as error:
+            raise UnusableGraphError(f"{label}: {error}") from None
         if known.operations[str(operation.get("type", 0))] == "Input":
             names.append(name)
             if name == INPUTS[0]:
                 dims = operation["main"]["dims"].integers()
-                _require(len(dims) == 3 and dims[2] == hidden_size, f"its input has the shape {dims}, not {hidden_size} wide")
+                _require(len(dims) == 3 and dims[2] == hidden_size, f"its input is {dims}, not {hidden_size} wide")
     missing = [name.decode() for name in INPUTS if name not in names]
     _require(not missing, f"it has no input {', '.join(missing)}: not exported by this MNN's llmexport")
     tensor_names: Sequence[bytes] = net["tensorName"]
@@ -127,14 +139,15 @@ def check_graph(data: Any, hidden_size: int, weight_bytes: int) -> None:
     _require(len(set(tensor_names)) == tensors, "two tensors have one name")
 
 
-def _operation(operation: Table, tensors: int, written: set[int], weight_bytes: int) -> None:
+def _operation(operation: Table, tensors: int, written: set[int], weights: Weights) -> None:
     known = schema()
     kind = known.operations.get(str(operation.get("type", 0)))
     _require(kind is not None and kind not in REFUSED, f"a kind of operation, {kind}, that is not run")
     assert kind is not None
     _require("externalPath" not in operation, "it names a file of its own")
     member = operation.get("main_type", 0)
-    _require(0 <= member < len(known.parameters) and (member == 0) == ("main" not in operation), "its parameters are missing")
+    _require(0 <= member < len(known.parameters), f"parameters of the unknown kind {member}")
+    _require((member == 0) == ("main" not in operation), "its parameters are missing")
     parameters = known.parameters[member]
     _require(parameters in PARAMETERS.get(kind, (parameters,)), f"{kind} with the parameters of {parameters}")
     inputs, outputs = _integers(operation, "inputIndexes"), _integers(operation, "outputIndexes")
@@ -148,7 +161,7 @@ def _operation(operation: Table, tensors: int, written: set[int], weight_bytes: 
     _require(low <= len(inputs) <= high, f"{kind} with {len(inputs)} inputs")
     check = CHECKS.get(parameters)
     if check is not None:
-        check(operation["main"], weight_bytes)
+        check(operation["main"], weights)
 
 
 ARITY = {
@@ -184,12 +197,13 @@ def _shape(dims: Sequence[int], *, unknown: bool) -> int:
 def _external(places: Sequence[int], weight_bytes: int) -> tuple[int, ...]:
     """The sizes of what lies one after another from ``places[0]`` on in the file of weights."""
     offset, sizes = places[0], tuple(places[1:])
-    _require(0 <= offset and all(size >= 0 for size in sizes), "its weights have a negative place")
-    _require(offset + sum(sizes) <= weight_bytes, f"its weights end at byte {offset + sum(sizes):,} of {weight_bytes:,}")
+    _require(offset >= 0 and all(size >= 0 for size in sizes), "its weights have a negative place")
+    end = offset + sum(sizes)
+    _require(end <= weight_bytes, f"its weights end at byte {end:,} of {weight_bytes:,}")
     return sizes
 
 
-def _check_blob(blob: Table, weight_bytes: int) -> None:
+def _check_blob(blob: Table, weights: Weights) -> None:
     items = _shape(_integers(blob, "dims"), unknown=False)
     form = blob.get("dataType", 1)
     _require(form in CONSTANTS, f"a constant of the unknown type {form}")
@@ -197,74 +211,111 @@ def _check_blob(blob: Table, weight_bytes: int) -> None:
     if "external" in blob:
         places = _integers(blob, "external")
         _require(len(places) >= 2, "its weights have no place")
-        held = _external(places[:2], weight_bytes)[0]
+        held = _external(places[:2], weights.size)[0]
     else:
-        values = blob.get(field)
-        held = values.count * values.size if isinstance(values, Vector) else 0
+        held = _bytes(blob.get(field))
     _require(held >= items * size, f"a constant of {items:,} items in {held:,} bytes")
 
 
-def _check_input(parameters: Table, _weight_bytes: int) -> None:
+def _check_input(parameters: Table, _weights: Weights) -> None:
     _shape(_integers(parameters, "dims"), unknown=True)
     _require(parameters.get("dtype", 1) in (1, 3), "an input that is neither float nor int")
 
 
-def _check_convolution(convolution: Table, weight_bytes: int) -> None:
+def _check_convolution(convolution: Table, weights: Weights) -> None:
     common = convolution.get("common")
     _require(isinstance(common, dict), "a convolution without its sizes")
     assert common is not None
-    sizes = [common.get(f"{name}{axis}", 1) for name in ("kernel", "stride", "dilate") for axis in "XY"]
-    _require(all(size == 1 for size in sizes), "a convolution that is no matrix product")
-    _require(all(common.get(name, 0) == 0 for name in ("padX", "padY")) and "pads" not in common, "a matrix product with padding")
     rows, columns, groups = common.get("outputCount", 0), common.get("inputCount", 0), common.get("group", 1)
-    _require(0 < rows <= MAX_EXTENT and 0 < columns <= MAX_EXTENT and groups == 1, f"a matrix of {rows:,} × {columns:,} in {groups:,}")
-    quantized = convolution.get("quanParameter", {})
+    _require(0 < rows <= MAX_EXTENT and 0 < columns <= MAX_EXTENT, f"a matrix of {rows:,} by {columns:,}")
+    _require(0 < groups <= max(rows, columns), f"a convolution in {groups:,} groups")
+    sizes = {f"{name}{axis}": 1 for name in ("kernel", "stride", "dilate") for axis in "XY"}
+    sizes = {name: common.get(name, size) for name, size in sizes.items()}
+    _require(all(1 <= size <= MAX_KERNEL for size in sizes.values()), f"a convolution with {sizes}")
+    pads = (common.get("padX", 0), common.get("padY", 0), *_integers(common, "pads"), *_integers(common, "outPads"))
+    _require(
+        len(pads) <= MAX_DIMENSIONS and all(0 <= pad <= MAX_KERNEL for pad in pads), f"a convolution padded by {pads}"
+    )
+    area = sizes["kernelX"] * sizes["kernelY"]
+    items = rows * area if groups == rows else rows * (columns // groups) * area
+    packing = convolution.get("quanParameter", {})
+    form = packing.get("type", 0)
+    _require(form in (0, 1, 3, 4) and "index" not in packing, f"weights packed in the unknown way {form}")
     if "external" in convolution:
         places = _integers(convolution, "external")
-        _require(len(places) >= 3, "its weights have no place")
-        held = _external(places, weight_bytes)
-        weight, bias = held[0], held[2] if len(held) > 2 else held[1]
+        if not packing:
+            places = (*places[:2], 0, *places[2:])
+        _require(4 <= len(places) <= 5 and not any(places[4:]), "its weights have no place")
+        weight, scale, bias = _external(places[:4], weights.size)
+        header = weights.read(places[0], min(weight, MAX_HEADER_BYTES)) if form == 1 else b""
     else:
-        name = "buffer" if quantized.get("buffer") else "weight"
-        values = quantized.get("buffer") if name == "buffer" else convolution.get("weight")
-        weight = values.count * values.size if isinstance(values, Vector) else 0
-        bias = len(_integers(convolution, "bias")) * 4
-    form = quantized.get("type", 0)
-    _require(form in (0, 1, 2, 3, 4), f"weights of the unknown kind {form}")
-    if form in (0, 3):
-        wanted = rows * columns * (2 if form == 3 else 4)
-        _require(weight == wanted, f"a matrix of {rows:,} × {columns:,} in {weight:,} bytes")
+        held = packing.get("buffer") if form else convolution.get("weight")
+        weight = _bytes(held)
+        header = bytes(held.data[held.offset : held.offset + min(weight, MAX_HEADER_BYTES)]) if held else b""
+        scale = _bytes(packing.get("alphaFp16" if packing.get("scaleStorage") else "alpha"))
+        bias = _bytes(convolution.get("bias"))
     _require(bias in (0, rows * 4), f"a bias of {bias:,} bytes for {rows:,} rows")
+    if form == 1:
+        wanted = _packed_bytes(header, items, wide=bool(packing.get("shapeInt32")))
+    else:
+        wanted = items * {0: 4, 3: 2, 4: 1}[form]
+    _require(weight == wanted, f"weights of {rows:,} by {columns:,} in {weight:,} bytes")
+    scale_bytes = rows * (2 if packing.get("scaleStorage") else 4) * (2 if packing.get("readType") else 1)
+    _require(scale % scale_bytes == 0, f"{scale:,} bytes of scales for {rows:,} rows")
+    _require((scale > 0) == (form in (1, 4)), "scales for weights without, or the other way round")
 
 
-def _check_norm(norm: Table, weight_bytes: int) -> None:
+def _packed_bytes(header: bytes, items: int, *, wide: bool) -> int:
+    """The bytes of packed weights: their shape, the values that a code stands for, and a code for each item."""
+    count = header[0] if header else 0
+    values_at = 1 + count * (4 if wide else 2)
+    _require(1 <= count <= MAX_DIMENSIONS and values_at < len(header), "its packed weights have no header")
+    shape = struct.unpack_from(f"<{count}{'I' if wide else 'H'}", header, 1)
+    _require(math.prod(shape) == items, f"its packed weights have the shape {shape}")
+    values = header[values_at] or 256
+    bits = (values - 1).bit_length()
+    _require(bits > 0, "its packed weights have no list of values")
+    return values_at + 1 + values + (items * bits + 7) // 8
+
+
+def _check_norm(norm: Table, weights: Weights) -> None:
     axes = _integers(norm, "axis")
-    _require(len(axes) <= MAX_DIMENSIONS and all(-MAX_DIMENSIONS <= axis < MAX_DIMENSIONS for axis in axes), f"axes {axes}")
+    _require(len(axes) <= MAX_DIMENSIONS and all(map(_is_axis, axes)), f"axes {axes}")
     if "external" in norm:
         places = _integers(norm, "external")
         _require(len(places) >= 3, "its weights have no place")
-        scale, bias = _external(places[:3], weight_bytes)
+        scale, bias = _external(places[:3], weights.size)
     else:
-        scale, bias = (norm[name].count * 4 if name in norm else 0 for name in ("gamma", "beta"))
+        scale, bias = _bytes(norm.get("gamma")), _bytes(norm.get("beta"))
     _require(scale == bias and scale % 4 == 0, f"a scale of {scale:,} bytes and a bias of {bias:,}")
     _require(norm.get("group", 1) == 1, "a norm in groups")
 
 
-def _check_axes(parameters: Table, _weight_bytes: int) -> None:
+def _check_axes(parameters: Table, _weights: Weights) -> None:
     axes = _integers(parameters, "squeezeDims")
-    _require(len(axes) <= MAX_DIMENSIONS and all(-MAX_DIMENSIONS <= axis < MAX_DIMENSIONS for axis in axes), f"axes {axes}")
+    _require(len(axes) <= MAX_DIMENSIONS and all(map(_is_axis, axes)), f"axes {axes}")
 
 
-def _check_axis(parameters: Table, _weight_bytes: int) -> None:
+def _check_axis(parameters: Table, _weights: Weights) -> None:
     axis = parameters.get("axis", 0)
-    _require(-MAX_DIMENSIONS <= axis < MAX_DIMENSIONS, f"axis {axis}")
+    _require(_is_axis(axis), f"axis {axis}")
 
 
-def _check_reshape(parameters: Table, _weight_bytes: int) -> None:
+def _is_axis(axis: int) -> bool:
+    return -MAX_DIMENSIONS <= axis < MAX_DIMENSIONS
+
+
+def _check_reshape(parameters: Table, _weights: Weights) -> None:
     _shape(_integers(parameters, "dims"), unknown=True)
 
 
-CHECKS: dict[str, Callable[[Table, int], None]] = {
+def _check_attention(parameters: Table, _weights: Weights) -> None:
+    shared, own = parameters.get("kv_shared_layer_index", -1), parameters.get("layer_index", -1)
+    _require(shared == -1 or 0 <= shared < own, f"layer {own} shares the cache of layer {shared}")
+
+
+CHECKS: dict[str, Callable[[Table, Weights], None]] = {
+    "AttentionParam": _check_attention,
     "Axis": _check_axis,
     "Blob": _check_blob,
     "Convolution2D": _check_convolution,
@@ -280,6 +331,10 @@ def _integers(table: Table, field: str) -> tuple[int, ...]:
     return value.integers() if isinstance(value, Vector) else ()
 
 
-def _require(condition: bool, message: str) -> None:
+def _bytes(value: object) -> int:
+    return value.count * value.size if isinstance(value, Vector) else 0
+
+
+def _require(condition: object, message: str) -> None:
     if not condition:
-        raise UnusableGraph(message)
+        raise UnusableGraphError(message)

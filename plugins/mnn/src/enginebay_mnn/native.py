@@ -1,7 +1,7 @@
 """Loads MNN and keeps what it prints away from the process's standard output. It knows nothing of models.
 
-MNN prints with C's ``printf``, on import as well. While one of its functions runs, C's ``stdout`` is another stream, whose
-text goes to the log ``enginebay.mnn``. Python's own output does not use that stream, so other threads may print meanwhile.
+MNN prints with C's ``printf``, on import as well. While one of its functions runs, C's ``stdout`` is another stream,
+whose text goes to the log ``enginebay.mnn``. Python itself does not use that stream: other threads may print meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Sink:
     """A temporary file, and the means to make it C's ``stdout``."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("a+b", buffering=0)
+        self._file = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - for the life of the process
         self._library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
         self._library.fflush.argtypes = [ctypes.c_void_p]
         self._depth = 0

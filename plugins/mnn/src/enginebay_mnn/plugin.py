@@ -43,12 +43,12 @@ def health(model: DecodeModel | None) -> Health:
         return Health(
             healthy=False,
             library="MNN",
-            reason="MNN is not installed. It has wheels for Linux (x86-64, aarch64, glibc), macOS and Windows (x86-64).",
+            reason="MNN is not installed. It has wheels for Linux with glibc, macOS and Windows (x86-64).",
             hint='pip install "MNN>=3.6.1,<4"',
         )
     try:
         library()
-    except Exception as error:  # noqa: BLE001 - health never raises
+    except Exception as error:
         return Health(
             healthy=False,
             library="MNN",

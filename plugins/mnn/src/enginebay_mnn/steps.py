@@ -1,4 +1,4 @@
-"""MNN as a step model: sequences with one key-value cache each over one set of weights. It knows nothing of requests."""
+"""MNN as a step model: sequences, each with its cache, over one set of weights. It knows nothing of requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from enginebay.errors import EngineUnavailable, GenerationError, ModelLoadError
 from enginebay_mnn.files import EMPTY_TOKENIZER, HINT, check_folder, native_config
 from enginebay_mnn.native import library, quietly
 from enginebay_mnn.options import Options
-from enginebay_mnn.tokenizer import DamagedTokenizer
+from enginebay_mnn.tokenizer import DamagedTokenizerError
 
 if TYPE_CHECKING:
     from enginebay.decode.protocol import Logits
@@ -36,7 +36,8 @@ class MnnSteps:
         options: Options = request.options if isinstance(request.options, Options) else Options()
         folder = check_folder(request.path)
         vocabulary = folder.tokenizer.vocabulary()
-        self.vocabulary: Vocabulary = evolve(vocabulary, special_text={**vocabulary.special_text, **folder.special_text})
+        texts = {**vocabulary.special_text, **folder.special_text}
+        self.vocabulary: Vocabulary = evolve(vocabulary, special_text=texts)
         self.chat_template = folder.chat_template
         self.context_tokens = request.context_tokens or min(folder.context_tokens or DEFAULT_CONTEXT_TOKENS, 8192)
         self.sequences = request.sequences or 1
@@ -44,8 +45,8 @@ class MnnSteps:
         try:
             self._plain = folder.tokenizer.tokenizer(special=False)
             self._special = folder.tokenizer.tokenizer(special=True)
-        except DamagedTokenizer as error:
-            raise ModelLoadError(f"{request.path}: the tokenizer: {error}.", hint=HINT, path=str(request.path)) from None
+        except DamagedTokenizerError as error:
+            raise _refused(request.path, f"the tokenizer: {error}") from None
         self._lanes: list[_Lane] = []
         threads = options.threads or min(DEFAULT_THREADS, os.cpu_count() or 1)
         with tempfile.TemporaryDirectory(prefix="enginebay-mnn-") as scratch:
@@ -61,7 +62,7 @@ class MnnSteps:
             raise EngineUnavailable(f"MNN cannot be imported: {error}", hint='pip install "MNN>=3.6.1,<4"') from None
         native = quietly(module.create, config)._c_obj
         if not quietly(native.load):
-            raise ModelLoadError(f"MNN refuses the model in {path}; its reason is in the log.", hint=HINT, path=str(path))
+            raise _refused(path, "MNN refuses the model; its reason is in the log")
         self._lanes.append(_Lane(native))
         for _ in range(1, self.sequences):
             # The same graph as a variant of the loaded one: weights are shared, the cache is its own.
@@ -70,15 +71,12 @@ class MnnSteps:
             width = self._lanes[0].forward([0]).shape[0]
         except GenerationError as error:
             self.close()
-            raise ModelLoadError(f"MNN cannot run the model in {path}: {error.message}", hint=HINT, path=str(path)) from None
+            raise _refused(path, f"MNN loads the model and cannot run it: {error.message}") from None
         self._lanes[0].keep(0)
         if width < len(self.vocabulary.pieces):
             self.close()
-            raise ModelLoadError(
-                f"{path}: the model gives {width:,} logits for a vocabulary of {len(self.vocabulary.pieces):,} tokens.",
-                hint=HINT,
-                path=str(path),
-            )
+            tokens = len(self.vocabulary.pieces)
+            raise _refused(path, f"the model gives {width:,} logits for a vocabulary of {tokens:,} tokens")
 
     def encode(self, text: str, special: bool) -> list[int]:
         tokenizer = self._special if special else self._plain
@@ -106,8 +104,12 @@ class MnnSteps:
             quietly(self._lanes.pop().close)
 
 
+def _refused(path: Path, reason: str) -> ModelLoadError:
+    return ModelLoadError(f"{path}: {reason}.", hint=HINT, path=str(path))
+
+
 class _Lane:
-    """One native object with one cache. ``erase_history`` waits for the next forward, so what is kept is counted here."""
+    """One native object with one cache. ``erase_history`` waits for the next forward; what is kept is counted here."""
 
     def __init__(self, native: Any) -> None:
         self._native = native
