@@ -11,7 +11,7 @@ import pytest
 from llamacpp_samples import Open
 
 from enginebay.decode.protocol import Copies, Embeds, Feed, Interrupts, Notes, SavesState, StepInterrupted
-from enginebay.errors import ContextOverflow, GenerationError, RequestError
+from enginebay.errors import Cancelled, ContextOverflow, GenerationError, RequestError
 from enginebay_llamacpp.options import Options
 
 CLOSE = 2e-4  # float32 sums in another order
@@ -182,3 +182,5 @@ def test_closing_twice_is_allowed(open_steps: Open) -> None:
     model = open_steps()
     model.close()
     model.close()
+    with pytest.raises(Cancelled):  # and does not read freed memory
+        model.encode("hello", False)

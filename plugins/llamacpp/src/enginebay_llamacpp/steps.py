@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginebay.data import LoadRequest
 from enginebay.decode.protocol import Feed, StepInterrupted, Vocabulary
-from enginebay.errors import ContextOverflow, EnginebayError, GenerationError, OutOfMemory
+from enginebay.errors import Cancelled, ContextOverflow, EnginebayError, GenerationError, OutOfMemory
 from enginebay_llamacpp import library
 from enginebay_llamacpp.model import OpenModel, open_model
 from enginebay_llamacpp.vocabulary import encode, read_vocabulary
@@ -37,6 +37,9 @@ class LlamaModel:
         self.vocabulary: Vocabulary = read_vocabulary(opened.native, self._vocab, opened.file)
         self.context_tokens = opened.plan.context_tokens
         self.notes = opened.notes
+        self._free_to_close = threading.Condition()
+        self._encoding = 0
+        self._closed = False
 
     @property
     def chat_template(self) -> str | None:
@@ -44,9 +47,22 @@ class LlamaModel:
         return template if isinstance(template, str) else None
 
     def encode(self, text: str, special: bool) -> list[int]:
-        return encode(self._native, self._vocab, text, special)
+        with self._free_to_close:
+            if self._closed:
+                raise Cancelled("The model was closed.", hint="Open it again.")
+            self._encoding += 1
+        try:
+            return encode(self._native, self._vocab, text, special)
+        finally:
+            with self._free_to_close:
+                self._encoding -= 1
+                self._free_to_close.notify()
 
     def close(self) -> None:
+        with self._free_to_close:
+            self._closed = True
+            while self._encoding:
+                self._free_to_close.wait()
         self._opened.close()
 
 
