@@ -236,8 +236,8 @@ class Sampling:
     @logit_bias.validator
     def _finite_bias(self, _attribute: Attribute[Any], value: Mapping[int, float]) -> None:
         for token, bias in value.items():
-            if not -1e6 <= bias <= 1e6:
-                raise ValueError(f"logit_bias: expected -1,000,000 to 1,000,000 for token {token}, got {bias}")
+            if token < 0 or not -1e6 <= bias <= 1e6:
+                raise ValueError(f"logit_bias: expected -1,000,000 to 1,000,000 for a token, got {token}: {bias}")
 
 
 @frozen

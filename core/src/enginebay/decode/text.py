@@ -12,7 +12,7 @@ class TextStream:
     """The text of a sequence as its tokens arrive; a pure function of the tokens.
 
     All that ``push`` and ``finish`` return, joined, is the pieces of all tokens but control ones, decoded as a whole
-    (undecodable bytes become U+FFFD) and cut where the first stop string begins. The first stop string is the one that is
+    (undecodable bytes become U+FFFD) and cut where the first stop string begins. The first one is the one that is
     complete first, and the longest where several end together, so that it does not matter how text falls into tokens.
     """
 
