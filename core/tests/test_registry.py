@@ -96,6 +96,7 @@ def test_another_contract_is_refused_by_both_numbers(install_engine: InstallEngi
         ("@hookimpl\ndef grammar(model, constraint): ...", "", "lacks the hook grammar: the module does not have it"),
         ("name='alpha',", "name='beta',", "calls itself 'beta'"),
         ("engine = ", "motor = ", "has no attribute engine"),
+        (",))\n", ",), options=dict)\n", "has options that are no attrs class"),
     ],
 )
 def test_a_plugin_that_does_not_fit_is_refused(

@@ -14,7 +14,6 @@ from enginebay.data import Isolation, LoadRequest, MemoryEstimate
 from enginebay.engine import Engine
 from enginebay.model import Model
 from enginebay.selection import choose
-from enginebay.selection import choose
 
 
 @frozen

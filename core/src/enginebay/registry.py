@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import attrs
 from attrs import frozen
 
 from enginebay.data import CONTRACT_VERSION, EngineInfo, Health
@@ -109,6 +110,10 @@ def _checked(module: Any, entry: Entry) -> EngineInfo:
             hint=f"pip install --upgrade {entry.distribution} enginebay",
             engine=entry.name,
         )
+    try:
+        attrs.resolve_types(info.options)
+    except Exception as error:
+        raise ContractError(f"{who} has options that are no attrs class: {error}", engine=entry.name) from error
     required = _hooks(EngineHooks)
     marked = {name for name in dir(module) if hasattr(getattr(module, name), f"{PROJECT}_impl")}
     for name in sorted(marked - required - _hooks(OptionalHooks)):

@@ -87,7 +87,10 @@ def _options(info: EngineInfo, config: Config, given: Any) -> Any:
     if isinstance(given, info.options):
         return given
     where = f"engines.{info.name}"
-    extra: dict[str, Any] = structure({} if given is None else given, dict[str, Any], error=ConfigError, where=where)
-    values = {**config.engines.get(info.name, {}), **extra}
-    options: Any = structure(values, info.options, error=ConfigError, where=where)
+    try:
+        extra: dict[str, Any] = structure(given or {}, dict[str, Any], error=ConfigError, where=where)
+        values = {**config.engines.get(info.name, {}), **extra}
+        options: Any = structure(values, info.options, error=ConfigError, where=where)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="enginebay engines --json", **error.fields) from None
     return options

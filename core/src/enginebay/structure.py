@@ -98,11 +98,12 @@ def _step(error: BaseException, path: str, parent: BaseException) -> str:
     return ""
 
 
-def _name(expected: Any) -> str:
+def type_name(expected: Any) -> str:
+    """A type in a reader's words: ``int``, ``'a' or 'b'``, ``list``, ``table``, ``path``."""
     if get_origin(expected) is Literal:
         return " or ".join(repr(value) for value in get_args(expected))
     if _is_union(expected):
-        return " or ".join(_name(one) for one in get_args(expected) if one is not type(None))
+        return " or ".join(type_name(one) for one in get_args(expected) if one is not type(None))
     origin = get_origin(expected) or expected
     if attrs.has(origin) or _is(Mapping, dict)(expected):
         return "table"
@@ -112,8 +113,10 @@ def _name(expected: Any) -> str:
 
 
 def _wrong(expected: Any, value: Any) -> TypeError:
-    got = repr(value) if isinstance(value, str) and len(value) < 60 else "null" if value is None else _name(type(value))
-    return TypeError(f"expected {_name(expected)}, got {got}")
+    got = "null" if value is None else type_name(type(value))
+    if isinstance(value, str) and len(value) < 60:
+        got = repr(value)
+    return TypeError(f"expected {type_name(expected)}, got {got}")
 
 
 # --- hooks ------------------------------------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ def _constraint(value: Any) -> Any:
     if type(value) in KINDS.values():
         return value
     if not isinstance(value, Mapping):
-        raise TypeError(f"expected table, got {_name(type(value))}")
+        raise TypeError(f"expected table, got {type_name(type(value))}")
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"expected a kind of constraint ({', '.join(KINDS)}), got {kind!r}")

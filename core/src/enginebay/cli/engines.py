@@ -11,6 +11,7 @@ from enginebay.cli.output import Output
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from enginebay.data import EngineInfo
     from enginebay.registry import Survey
 
 
@@ -49,8 +50,18 @@ def _row(one: Survey) -> dict[str, Any]:
         "summary": info.summary if info else None,
         "formats": [form.name for form in info.formats] if info else [],
         "isolation": info.isolation if info else None,
+        "options": _options(info) if info else {},
         "health": unstructure(one.health),
     }
+
+
+def _options(info: EngineInfo) -> dict[str, str]:
+    """Each option of the engine's own, and the type that it takes."""
+    import attrs
+
+    from enginebay.structure import type_name
+
+    return {name: type_name(field.type) for name, field in attrs.fields_dict(info.options).items()}
 
 
 def _state(one: Survey) -> str:
@@ -69,6 +80,7 @@ def _details(one: Survey) -> list[tuple[str, str]]:
         ("hint", health.hint or ""),
         ("formats", ", ".join(form.name for form in info.formats) if info else ""),
         ("devices", ", ".join(device.name for device in health.devices)),
+        ("options", ", ".join(_options(info)) if info else ""),
         ("can", ", ".join(sorted(health.capabilities))),
     ]
     return [(label, value) for label, value in lines if value]

@@ -29,7 +29,6 @@ def _run() -> int:
     try:
         app.main(prog_name="enginebay", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        output.end_line()
         return INTERRUPTED
     except output.ReaderGoneError:
         return READER_GONE

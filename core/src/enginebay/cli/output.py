@@ -74,11 +74,6 @@ def note(text: str) -> None:
         Console(stderr=True).print(text, style="dim", markup=False, highlight=False)
 
 
-def end_line() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
-
-
 def show_error(error: EnginebayError) -> None:
     """Message and hint on stderr; one JSON object if the command was asked for JSON."""
     if _wants_json():
