@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -77,17 +79,28 @@ class ConcurrencyClauses(Subject):
         jobs = self._jobs(opened, opened.info.sequences + 1)
         alone = [job().tokens for job in jobs]
 
-        def disturb() -> Result | None:
-            for i in range(6):
+        over = threading.Event()
+
+        def disturb() -> None:
+            for i in itertools.count():
                 with opened.stream(
                     f"{self.prompt} neighbour {i}", temperature=1.0, max_tokens=50, ignore_end=True
                 ) as one:
-                    next(one)
                     next(one, None)
-            return None
+                    next(one, None)
+                if over.is_set():
+                    return
 
-        done = self.together([*jobs, disturb, disturb])
-        assert [result.tokens for result in done if isinstance(result, Result)] == alone
+        disturbers = [threading.Thread(target=disturb, daemon=True) for _ in range(2)]
+        for disturber in disturbers:
+            disturber.start()
+        try:
+            for _ in range(3):
+                assert [result.tokens for result in self.together(jobs)] == alone
+        finally:
+            over.set()
+        for disturber in disturbers:
+            self.within(disturber.join)
 
     def test_e41_any_thread(self, opened: Model) -> None:
         """E41 A stream may be read and closed by other threads than the one that began it.
