@@ -1,7 +1,7 @@
 """Where each sequence's keys and values live: on its own, or as a row of the running batch. It knows no model or token.
 
-The caches are mlx-lm's. A row is copied out when its sequence leaves the batch and copied in when it joins; between those
-the batch stays as it is. A change that fails leaves every sequence that is not in the new batch as it was.
+The caches are mlx-lm's. A row is copied out when its sequence leaves the batch and copied in when it joins; between
+those the batch stays as it is. A change that fails leaves every sequence that is not in the new batch as it was.
 """
 
 from __future__ import annotations

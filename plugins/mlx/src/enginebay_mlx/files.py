@@ -40,7 +40,11 @@ class ModelFolder:
     tokenizer_json: str = field(repr=False)
     chat_template: str | None = field(repr=False)
     tensors: Mapping[str, Tensor] = field(repr=False)
-    weight_bytes: int = 0
+
+    @property
+    def layers(self) -> int:
+        """How many layers the configuration speaks of; 0 if it does not say."""
+        return next((self.text_config[key] for key in _LAYERS if key in self.text_config), 0)
 
     @property
     def positions(self) -> int:
@@ -77,11 +81,9 @@ def check_folder(path: Path) -> ModelFolder:
     if tokenizer_json is None:
         hint = "MLX needs the tokenizer in this form: download it with the model, or convert the model again."
         raise _refused(path, "has no tokenizer.json", hint)
-    tensors, weight_bytes = _check_weights(path)
+    tensors = _check_weights(path)
     _check_layers(path, config, tensors)
-    return ModelFolder(
-        path, config, generation, tokenizer, tokenizer_json, _chat_template(path, tokenizer), tensors, weight_bytes
-    )
+    return ModelFolder(path, config, generation, tokenizer, tokenizer_json, _chat_template(path, tokenizer), tensors)
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> None:
@@ -131,7 +133,7 @@ def _is_whole(value: object) -> bool:
     return type(value) is int
 
 
-def _check_weights(path: Path) -> tuple[dict[str, Tensor], int]:
+def _check_weights(path: Path) -> dict[str, Tensor]:
     if set("[]*?") & set(str(path)):
         raise _refused(path, "has one of []*? in its path, which mlx-lm cannot read", "Rename the folder.")
     files = sorted(path.glob("model*.safetensors"))
@@ -153,7 +155,7 @@ def _check_weights(path: Path) -> tuple[dict[str, Tensor], int]:
     for name, file_name in index.items():
         if owner.get(name) != file_name:
             raise _refused(path, f"lacks {str(file_name)[:80]!r} or its tensor {name[:80]!r}, which its index names")
-    return tensors, sum(file.stat().st_size for file in files)
+    return tensors
 
 
 def _check_layers(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

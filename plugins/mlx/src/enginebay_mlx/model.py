@@ -82,10 +82,11 @@ def _lay_out(mx: Any, model: Any) -> None:
     MLX multiplies by the transpose of a weight. With rows in memory every output is a sum that the reference BLAS of
     the Linux wheels computes one product after another; with columns it adds a vector at a time, in the same order.
     """
-    from mlx import nn
+    from mlx.nn.layers.embedding import Embedding
+    from mlx.nn.layers.linear import Linear
 
     tied = bool(getattr(getattr(model, "args", None), "tie_word_embeddings", False))
     for _, module in model.named_modules():
-        if type(module) is nn.Linear or (tied and type(module) is nn.Embedding):
+        if type(module) is Linear or (tied and type(module) is Embedding):
             module.weight = mx.contiguous(module.weight.T).T
             mx.eval(module.weight)

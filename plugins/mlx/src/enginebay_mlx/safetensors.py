@@ -15,14 +15,14 @@ from attrs import frozen
 
 from enginebay.errors import ModelLoadError
 
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADERBYTES = 16 << 20
 MAX_TENSORS = 262_144
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 2**31 - 1
-_BYTES = dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1)
-_BYTES |= dict.fromkeys(("U16", "I16", "F16", "BF16"), 2)
-_BYTES |= dict.fromkeys(("U32", "I32", "F32"), 4)
-_BYTES |= dict.fromkeys(("U64", "I64", "F64", "C64"), 8)
+BYTES = dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1)
+BYTES |= dict.fromkeys(("U16", "I16", "F16", "BF16"), 2)
+BYTES |= dict.fromkeys(("U32", "I32", "F32"), 4)
+BYTES |= dict.fromkeys(("U64", "I64", "F64", "C64"), 8)
 _FOREIGN = {
     b"\x80\x02": "a Python pickle, which can run code",
     b"\x80\x03": "a Python pickle, which can run code",
@@ -55,8 +55,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
             if not 2 <= length <= size - 8 or start[8:9] != b"{":
                 foreign = (kind for magic, kind in _FOREIGN.items() if start.startswith(magic))
                 raise _damaged(path, f"is {next(foreign, f'no safetensors file, or a part of one ({size:,} bytes)')}")
-            if length > MAX_HEADER_BYTES:
-                raise _damaged(path, f"has a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
+            if length > MAX_HEADERBYTES:
+                raise _damaged(path, f"has a header of {length:,} bytes; at most {MAX_HEADERBYTES:,} are read")
             file.seek(8)
             header = file.read(length)
     except OSError as error:
@@ -86,13 +86,13 @@ def _tensors(path: Path, entries: dict[str, Any], data_bytes: int) -> dict[str, 
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise _damaged(path, f"describes the tensor {name[:80]!r} with other keys than the format has")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in _BYTES:
+        if not isinstance(dtype, str) or dtype not in BYTES:
             raise _damaged(path, f"has a tensor {name[:80]!r} of the unknown type {str(dtype)[:80]!r}")
         if not _whole(shape, MAX_DIMENSION) or len(shape) > MAX_DIMENSIONS:
             raise _damaged(path, f"has a tensor {name[:80]!r} of an impossible shape")
         if not _whole(offsets, data_bytes) or len(offsets) != 2:
             raise _damaged(path, f"has a tensor {name[:80]!r} that lies outside the file")
-        if offsets[1] - offsets[0] != math.prod(shape) * _BYTES[dtype]:
+        if offsets[1] - offsets[0] != math.prod(shape) * BYTES[dtype]:
             raise _damaged(path, f"has a tensor {name[:80]!r} whose shape does not fill its place")
         tensors[name] = Tensor(dtype, tuple(shape))
         places.append((offsets[0], offsets[1]))

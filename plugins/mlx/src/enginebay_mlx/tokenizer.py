@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import ModelLoadError, RequestError
-from enginebay_mlx.files import ModelFolder
+from enginebay_mlx.files import MAX_WIDTH, ModelFolder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -48,7 +48,7 @@ class FolderTokenizer:
         added = self._tokenizer.get_added_tokens_decoder()
         width = folder.text_config.get("vocab_size")
         count = max(names.values(), default=-1) + 1
-        if not count or (type(width) is int and count > width):
+        if not 0 < count <= (width if type(width) is int else MAX_WIDTH):
             raise ModelLoadError(
                 f"The tokenizer of {folder.path} has {count:,} tokens; the model has {width}.",
                 hint="Use the tokenizer that belongs to the model.",
