@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
+from attrs import evolve
+
 from enginebay.data import AppliedConstraint, Choice, Constraint, Gbnf, JsonObject, JsonSchema, Lark, Regex, Rules
 from enginebay.decode.constraints.choice import choice_grammar
 from enginebay.decode.constraints.gbnf import gbnf_grammar, rules_grammar
@@ -16,6 +18,7 @@ from enginebay.decode.constraints.limits import Limits
 from enginebay.decode.constraints.matcher import Compiled
 from enginebay.decode.constraints.native import COMPILER, Library
 from enginebay.decode.constraints.regex import regex_grammar
+from enginebay.decode.constraints.schema import schema_grammar
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import EnginebayError, GrammarError
 
@@ -51,7 +54,7 @@ class ConstraintCompiler:
 
         :raises GrammarError: it is malformed, over a limit, took too long, or has a part that cannot be enforced
         """
-        key = _key(constraint, self._limits)
+        key = _key(constraint)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
@@ -65,24 +68,26 @@ class ConstraintCompiler:
 
     def _compile(self, constraint: Constraint) -> Compiled:
         grammar = self._grammar(constraint)
+        warnings = grammar.warnings
         try:
             template = self._library.compile(grammar.lark)
-        except GrammarError:
+        except GrammarError as error:
             if grammar.fallback is None:
                 raise
             template = self._library.compile(grammar.fallback)
-        applied = AppliedConstraint(grammar.kind, COMPILER, grammar.warnings)
-        return Compiled(applied, template, len(self._vocabulary.pieces), self._end, grammar.check)
+            if grammar.make_check:
+                warnings = (*warnings, f"a part was dropped: {error.message}")
+        check = grammar.make_check() if grammar.make_check and warnings else None
+        applied = AppliedConstraint(grammar.kind, COMPILER, warnings)
+        return Compiled(applied, template, len(self._vocabulary.pieces), self._end, check)
 
     def _grammar(self, constraint: Constraint) -> Grammar:
         limits = self._limits
         match constraint:
             case JsonSchema(schema, strict):
-                spec = dict(schema) if not isinstance(schema, bool) else ({} if schema else {"not": {}})
-                spec["x-guidance"] = {"whitespace_pattern": " |\\n[ ]{0,8}"}
-                return Grammar("json_schema", "start: %json " + json.dumps(spec), ())
+                return schema_grammar(schema, strict, limits)
             case JsonObject():
-                return self._grammar(JsonSchema({"type": "object"}))
+                return evolve(schema_grammar({"type": "object"}, True, limits), kind="json_object")
             case Regex(pattern):
                 return regex_grammar(pattern, limits)
             case Gbnf(source):
@@ -133,7 +138,7 @@ class ConstraintCompiler:
         raise GrammarError(f"the constraint cannot be compiled: {type(error).__name__}: {error}") from error
 
 
-def _key(constraint: Constraint, limits: Limits) -> str:
+def _key(constraint: Constraint) -> str:
     """What the constraint says, with the order of its parts, as a text."""
     kind = type(constraint).__name__
     match constraint:

@@ -11,14 +11,15 @@ from attrs import field, frozen
 class Grammar:
     """A grammar in llguidance's dialect of Lark whose rule ``start`` is the whole output.
 
-    ``fallback`` is another text for the same language, for when ``lark`` is too much for the compiler. ``check`` is what decides on finished text, where the grammar accepts more than was asked for.
+    ``fallback`` is for when ``lark`` is too much for the compiler: the same language, or with ``make_check`` a wider one.
+    ``make_check`` gives what decides on finished text, where something was dropped.
     """
 
     kind: str
     lark: str = field(repr=False)
     warnings: tuple[str, ...] = ()
     fallback: str | None = field(default=None, repr=False)
-    check: Callable[[str], bool] | None = field(default=None, repr=False)
+    make_check: Callable[[], Callable[[str], bool]] | None = field(default=None, repr=False)
 
 
 def literal_regex(text: str) -> str:
