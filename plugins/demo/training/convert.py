@@ -6,12 +6,15 @@ Needs ``gguf`` and ``llmexport`` (see README.md: an environment of its own). It 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import gguf
@@ -120,6 +123,12 @@ def write_mnn(source: Path, target: Path) -> None:
         subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
         for name in MNN_FILES:
             shutil.copyfile(Path(folder, name), target / name)
+    # The exporter stamps its graph with a random identifier; one made of the weights keeps the file the same.
+    stamp = str(uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256((target / "llm.mnn.weight").read_bytes()).hexdigest()))
+    graph = (target / "llm.mnn").read_bytes()
+    (target / "llm.mnn").write_bytes(
+        re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", stamp.encode(), graph, count=1)
+    )
     (target / "config.json").write_text(json.dumps(MNN_CONFIG, indent=2) + "\n")
 
 

@@ -61,13 +61,16 @@ def main() -> int:
     parser.add_argument(
         "--search", type=int, metavar="N", help="search N training documents for held-out words, and stop"
     )
+    parser.add_argument(
+        "--text-seed", type=int, default=2, help="which training text to search: train.py's seed plus 1"
+    )
     arguments = parser.parse_args()
     if arguments.search:
         texts = (
             [document.text or ""]
             if document.messages is None
             else [message["content"] for message in document.messages]
-            for document in itertools.islice(documents(2), arguments.search)
+            for document in itertools.islice(documents(arguments.text_seed), arguments.search)
         )
         found = sum(held_out_text(text) is not None for document in texts for text in document)
         print(f"{found} of {arguments.search} training documents hold a held-out name, city or number")

@@ -159,14 +159,21 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--feed-forward", type=int, default=448)
     parser.add_argument("--rate", type=float, default=0.02, help="learning rate of the matrices (Muon)")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on from this Hugging Face folder")
+    parser.add_argument("--start", type=int, default=0, help="with --resume: the step at which to go on")
     parser.add_argument("--save-every", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
 
-    tokenizer = train_tokenizer(arguments.seed)
-    model = LlamaForCausalLM(configuration(arguments.layers, arguments.width, arguments.feed_forward))
+    if arguments.resume:
+        tokenizer = Tokenizer.from_file(str(arguments.resume / "tokenizer.json"))
+        model = LlamaForCausalLM.from_pretrained(arguments.resume, dtype=torch.float32)
+    else:
+        tokenizer = train_tokenizer(arguments.seed)
+        model = LlamaForCausalLM(configuration(arguments.layers, arguments.width, arguments.feed_forward))
     matrices = [value for name, value in model.named_parameters() if value.ndim == 2 and "embed" not in name]
     others = [value for name, value in model.named_parameters() if value.ndim != 2 or "embed" in name]
     optimizers = [
@@ -175,13 +182,14 @@ def main() -> None:
     ]
 
     def rate(step: int) -> float:
-        left = (arguments.steps - step) / arguments.steps
+        left = (arguments.steps - arguments.start - step) / arguments.steps
         return min((step + 1) / 60, 0.5 - 0.5 * math.cos(math.pi * left)) + 0.002
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
     print(f"{sum(value.numel() for value in model.parameters())} parameters", flush=True)
     started, seen, total = time.monotonic(), 0, 0.0
-    stream = itertools.islice(batches(tokenizer, arguments.seed + 1, arguments.tokens), arguments.steps)
+    stream = batches(tokenizer, arguments.seed + 1, arguments.tokens)
+    stream = itertools.islice(stream, arguments.steps - arguments.start)
     for step, (ids, weights) in enumerate(stream):
         logits = model(input_ids=ids[:, :-1]).logits
         losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
