@@ -65,7 +65,8 @@ def main() -> None:
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         code = os.waitstatus_to_exitcode(status)
-        print({0: "ok", 1: "refused"}.get(code, f"killed {code}"), flush=True)
+        sys.stdout.write({0: "ok", 1: "refused"}.get(code, f"killed {code}") + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

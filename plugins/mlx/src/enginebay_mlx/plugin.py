@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enginebay.data import EngineInfo, Health, LoadRequest, ModelFormat
+from enginebay.data import EngineInfo, Health, LoadRequest, MemoryEstimate, ModelFormat
 from enginebay.decode.hooks import detokenize, generate, grammar, load_session, proven, save_session, tokenize
 from enginebay.hookspecs import hookimpl
 from enginebay_mlx.options import Options
@@ -12,7 +12,18 @@ from enginebay_mlx.options import Options
 if TYPE_CHECKING:
     from enginebay.decode.handle import DecodeModel
 
-__all__ = ["detokenize", "engine", "generate", "grammar", "health", "load", "load_session", "save_session", "tokenize"]
+__all__ = [
+    "detokenize",
+    "engine",
+    "estimate",
+    "generate",
+    "grammar",
+    "health",
+    "load",
+    "load_session",
+    "save_session",
+    "tokenize",
+]
 
 engine = EngineInfo(
     name="mlx",
@@ -30,6 +41,14 @@ def load(request: LoadRequest) -> DecodeModel:
     from enginebay_mlx.steps import open_steps
 
     return DecodeModel.open(request, engine, lambda: open_steps(request), owner=library.owner())
+
+
+@hookimpl
+def estimate(request: LoadRequest) -> MemoryEstimate:
+    from enginebay_mlx.files import check_folder
+    from enginebay_mlx.sizes import plan
+
+    return plan(check_folder(request.path), request).estimate
 
 
 @hookimpl

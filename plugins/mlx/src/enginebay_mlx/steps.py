@@ -17,16 +17,14 @@ from enginebay.decode.protocol import Feed, StepInterrupted
 from enginebay.errors import ContextOverflow
 from enginebay_mlx import library
 from enginebay_mlx.caches import Caches
-from enginebay_mlx.files import ModelFolder, check_folder
+from enginebay_mlx.files import check_folder
 from enginebay_mlx.model import load_model, new_cache
-from enginebay_mlx.options import Options
+from enginebay_mlx.sizes import Plan, check_memory, options_of, plan
 from enginebay_mlx.tokenizer import FolderTokenizer
 
 if TYPE_CHECKING:
     from enginebay.decode.protocol import Logits
 
-DEFAULT_CONTEXT_TOKENS = 8_192
-DEFAULT_SEQUENCES = 8
 FIRST_PIECE_TOKENS = 16
 SHORT_SECONDS, LONG_SECONDS = 0.05, 0.2
 """A piece of a prompt that took less is doubled, one that took more is halved: so long can a cancel have to wait."""
@@ -38,31 +36,29 @@ def open_steps(request: LoadRequest) -> MlxSteps:
     """Check and load a folder. Models whose caches are plain keys and values also share, save and restore prefixes.
 
     :raises ModelLoadError: the folder is incomplete, damaged, or of an architecture that mlx-lm does not know
+    :raises OutOfMemory: the model does not fit into the memory that is available
     """
     folder = check_folder(request.path)
+    planned = plan(folder, request)
+    check_memory(folder, planned)
     tokenizer = FolderTokenizer(folder)
-    options = request.options if isinstance(request.options, Options) else Options()
-    model = load_model(folder, options.precision)
+    model = load_model(folder, options_of(request).precision)
     from mlx_lm.models.cache import KVCache
 
     plain = all(type(cache) is KVCache for cache in new_cache(model))
-    return (PlainCacheSteps if plain else MlxSteps)(request, options, folder, tokenizer, model)
+    return (PlainCacheSteps if plain else MlxSteps)(planned, folder.chat_template, tokenizer, model)
 
 
 class MlxSteps:
     """A loaded model with a cache for each sequence."""
 
-    def __init__(
-        self, request: LoadRequest, options: Options, folder: ModelFolder, tokenizer: FolderTokenizer, model: Any
-    ) -> None:
+    def __init__(self, planned: Plan, chat_template: str | None, tokenizer: FolderTokenizer, model: Any) -> None:
         self.vocabulary = tokenizer.vocabulary
-        self.chat_template = folder.chat_template
-        self.context_tokens = request.context_tokens or min(folder.positions, DEFAULT_CONTEXT_TOKENS)
-        self.sequences = request.sequences or DEFAULT_SEQUENCES
-        self.step_tokens = max(options.step_tokens, self.sequences)
-        self.notes: tuple[str, ...] = ()
-        if self.context_tokens > folder.positions:
-            self.notes = (f"The context is longer than the {folder.positions:,} tokens that the model was trained on.",)
+        self.chat_template = chat_template
+        self.context_tokens = planned.context_tokens
+        self.sequences = planned.sequences
+        self.step_tokens = planned.step_tokens
+        self.notes = planned.notes
         self._tokenizer = tokenizer
         self._mx = library.load()
         self._model = model
@@ -179,10 +175,8 @@ class PlainCacheSteps(MlxSteps):
 
     _MAGIC = b"enginebay-mlx-1\n"
 
-    def __init__(
-        self, request: LoadRequest, options: Options, folder: ModelFolder, tokenizer: FolderTokenizer, model: Any
-    ) -> None:
-        super().__init__(request, options, folder, tokenizer, model)
+    def __init__(self, planned: Plan, chat_template: str | None, tokenizer: FolderTokenizer, model: Any) -> None:
+        super().__init__(planned, chat_template, tokenizer, model)
         caches = new_cache(model)
         model(self._mx.array([[0]]), cache=caches)  # never evaluated: MLX knows the shapes without computing
         self._shapes = [(a.shape[1], a.shape[3], a.dtype) for cache in caches for a in (cache.keys, cache.values)]
