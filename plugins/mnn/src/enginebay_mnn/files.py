@@ -84,7 +84,7 @@ def check_folder(path: Path) -> ModelFolder:
         ):
             check_graph(data, hidden_size, Weights(weights.stat().st_size, partial(_read_at, held)))
     except (DamagedBufferError, UnusableGraphError) as error:
-        raise files.error(graph.name, str(error)) from None
+        raise files.error(graph.name, f"with {weights.name}, {error}") from None
     try:
         tokenizer = read_tokenizer(tokenizer_path.read_bytes())
     except DamagedTokenizerError as error:
@@ -175,7 +175,7 @@ class _Files:
     def find(self, name: str, limit: int) -> Path:
         """The file of that name, which is a part of the folder, not empty, and not too large."""
         if not name or name != Path(name).name or "\\" in name or "\0" in name:
-            raise self.error(name.replace("\0", "?"), "it is not the name of a file in the folder")
+            raise self.error("config.json", f"{name!r} is not the name of a file in the folder")
         try:
             path = (self._folder / name).resolve(strict=True)
             size = path.stat().st_size

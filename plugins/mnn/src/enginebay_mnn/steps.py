@@ -23,9 +23,9 @@ from enginebay_mnn.tokenizer import DamagedTokenizerError
 if TYPE_CHECKING:
     from enginebay.decode.protocol import Logits
 
-DEFAULT_CONTEXT_TOKENS = 8192
+MOST_CONTEXT_TOKENS = 8192
 DEFAULT_THREADS = 4
-STEP_TOKENS = 512
+STEP_TOKENS = 128
 RUNNING = 0
 
 
@@ -39,7 +39,14 @@ class MnnSteps:
         texts = {**vocabulary.special_text, **folder.special_text}
         self.vocabulary: Vocabulary = evolve(vocabulary, special_text=texts)
         self.chat_template = folder.chat_template
-        self.context_tokens = request.context_tokens or min(folder.context_tokens or DEFAULT_CONTEXT_TOKENS, 8192)
+        self.context_tokens = request.context_tokens or min(
+            folder.context_tokens or MOST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS
+        )
+        self.notes: tuple[str, ...] = ()
+        if request.context_tokens is None and folder.context_tokens is None:
+            self.notes = (
+                f"the folder names no max_position_embeddings; a context of {self.context_tokens:,} was taken",
+            )
         self.sequences = request.sequences or 1
         self.step_tokens = max(STEP_TOKENS, self.sequences)
         try:
