@@ -15,6 +15,7 @@ from enginebay.errors import BY_CODE
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LOCALLY = "--no-deps --no-index --no-build-isolation"
 ENVIRONMENT = {"ENGINEBAY_ENGINE": "mnn", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
@@ -45,7 +46,7 @@ def test_shell_blocks_run(page: Path, tmp_path: Path) -> None:
         for line in code.splitlines():
             line = re.sub(r"^pip install \./core\S* .*? && ", "", line)
             if line.startswith("pip install ./enginebay-"):
-                line = line.replace("pip install", f"{sys.executable} -m pip install -q --no-deps --target site")
+                line = line.replace("pip install", f"{sys.executable} -m pip install -q {LOCALLY} --target site")
             elif line.startswith(("pip install", "tox")):
                 continue
             lines.append(line)

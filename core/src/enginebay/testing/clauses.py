@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -38,9 +39,10 @@ def reference() -> str:
     for clause in clauses():
         if clause.subject != subject:
             subject = clause.subject
-            lines += [f"## {subject.removeprefix('Clauses on ').split(':')[0].split('.')[0].capitalize()}", ""]
+            about = re.match(r"Clauses on ([^:.]*)", subject)
+            lines += [f"## {about[1].capitalize() if about else 'The kit itself'}", ""]
         lines += [f"### {clause.number}", "", clause.text, "", f"*If it fails:* {clause.look}", ""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("``", "`")
 
 
 HEAD = """
