@@ -201,6 +201,10 @@ def test_a_wrong_format_and_a_missing_file_are_different_errors(install_engine: 
     install_engine("gamma", format="stone")
     with pytest.raises(ModelLoadError, match=r"it reads stone \(\*\.stone\)"):
         chosen(brick, engine="gamma")
+    install_engine("alpha")
+    with pytest.raises(ModelLoadError) as caught:
+        chosen(brick, engine="gamma")
+    assert caught.value.hint == f"enginebay run {brick} --engine alpha"
     with pytest.raises(ModelNotFound):
         chosen(brick.with_name("gone.brick"), engine="gamma")
 

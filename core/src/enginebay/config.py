@@ -103,12 +103,19 @@ def wanted(config: Config, reference: str | Path, **arguments: Any) -> Wanted:
     """
     model = (config.models.get(reference) if isinstance(reference, str) else None) or ModelConfig()
     given = {key: value for key, value in arguments.items() if value is not None}
-    layers = (structure(given, LoadSettings, error=ConfigError), _environment(), model, config)
+    layers = (_arguments(given), _environment(), model, config)
     names = attrs.fields_dict(LoadSettings)
     values = {name: next((v for v in (getattr(x, name) for x in layers) if v is not None), None) for name in names}
     speakers = ("the argument", VARIABLES["engine"], f"models.{reference} in {config.source}", config.source)
     because = next((who for who, layer in zip(speakers, layers, strict=True) if layer.engine), "")
     return Wanted(**values, reference=model.reference or reference, because=because)
+
+
+def _arguments(given: Mapping[str, Any]) -> LoadSettings:
+    try:
+        return structure(given, LoadSettings, error=ConfigError)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="enginebay run --help", **error.fields) from None
 
 
 def _environment() -> LoadSettings:
@@ -123,19 +130,20 @@ def _environment() -> LoadSettings:
 
 def _read(path: Path) -> Config:
     path = path.absolute()
+    hint = f"Correct {path}, or name another file with {CONFIG_VARIABLE}."
     try:
         text = path.read_bytes().decode("utf-8-sig")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=hint, path=str(path)) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is malformed: {error}", path=str(path)) from error
+        raise ConfigError(f"{path} is malformed: {error}", hint=hint, path=str(path)) from error
     try:
         if path.suffix == ".json":
             return _application(data, path)
         keys = structure(data, ConfigKeys, error=ConfigError)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error.message}", path=str(path), **error.fields) from None
+        raise ConfigError(f"{path}: {error.message}", hint=hint, path=str(path), **error.fields) from None
     models = {name: _placed(model, path.parent) for name, model in keys.models.items()}
     return Config(**{**attrs.asdict(keys, recurse=False), "models": models}, source=str(path))
 

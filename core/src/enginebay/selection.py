@@ -11,7 +11,7 @@ from enginebay import registry
 from enginebay.catalogue import Catalogue, load_catalogue
 from enginebay.config import Config, Wanted
 from enginebay.data import CatalogueModel, EngineInfo
-from enginebay.errors import ConfigError, EnginebayError, EngineUnavailable
+from enginebay.errors import ConfigError, EnginebayError, EngineUnavailable, ModelLoadError
 from enginebay.registry import Plugin
 from enginebay.store import Found, choose_artifact, locate
 from enginebay.structure import structure
@@ -40,7 +40,7 @@ def choose(wanted: Wanted, config: Config, *, options: Any = None, catalogue: Ca
     if wanted.engine:
         plugin = registry.load(wanted.engine, wanted.because)
         target = locate(wanted.reference, catalogue or load_catalogue())
-        found = choose_artifact(target, plugin.info.formats, plugin.info.name)
+        found = _form(target, plugin, wanted.reference)
         health = registry.health(plugin)
         if not health.healthy:
             raise EngineUnavailable(
@@ -51,6 +51,23 @@ def choose(wanted: Wanted, config: Config, *, options: Any = None, catalogue: Ca
         plugin, found = _only_candidate(locate(wanted.reference, catalogue or load_catalogue()), wanted.reference)
         because = "it is the only healthy engine that reads this model"
     return Choice(plugin, found, _options(plugin.info, config, options), because)
+
+
+def _form(target: Path | CatalogueModel, plugin: Plugin, reference: str | Path) -> Found:
+    """The form that a named engine reads; if it reads none, the error names an engine that does."""
+    try:
+        return choose_artifact(target, plugin.info.formats, plugin.info.name)
+    except ModelLoadError as error:
+        readers = [name for name in registry.engines() if _reads(name, target)]
+        hint = f"enginebay run {reference} --engine {readers[0]}" if readers else error.hint
+        raise ModelLoadError(error.message, hint=hint, **error.fields) from None
+
+
+def _reads(name: str, target: Path | CatalogueModel) -> bool:
+    try:
+        return bool(choose_artifact(target, registry.load(name).info.formats, name))
+    except EnginebayError:
+        return False
 
 
 def _only_candidate(target: Path | CatalogueModel, reference: str | Path) -> tuple[Plugin, Found]:

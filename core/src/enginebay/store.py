@@ -5,6 +5,7 @@ A reference is a catalogue name, or a path. A name that is both means the catalo
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
@@ -44,13 +45,14 @@ def locate(reference: str | Path, catalogue: Catalogue) -> Path | CatalogueModel
     if text.strip() and os.path.exists(path):  # Path's own raises for a name that is too long
         return path.absolute()
     names = sorted(catalogue.models)
+    near = difflib.get_close_matches(text, names, n=1)
     looked = f"no file or folder {path.absolute()!s}" if text.strip() else "an empty name"
     listed = f"the catalogues have {', '.join(names)}" if names else "no catalogue is installed"
     if text in catalogue.quarantined:
         listed += f"; {catalogue.quarantined[text].message}"
     raise ModelNotFound(
         f"There is no model {text!r}: {looked}, and {listed}{close_match(text, names)}",
-        hint="Give the path of a model file or folder, or one of the catalogue's names.",
+        hint=f"enginebay run {near[0]}" if near else "Give the path of a model file or folder, or a catalogue's name.",
         reference=text,
         known=names,
     )
