@@ -2,10 +2,9 @@
 
 import itertools
 
-import numpy as np
-
 from enginebay.decode.constraints import Compiled, ConstraintCompiler, Limits
 from enginebay.decode.protocol import Vocabulary
+from enginebay.errors import GenerationError
 
 BOS, END, TOOL, END2, USER = 256, 257, 258, 259, 260
 BYTES = Vocabulary(
@@ -29,11 +28,17 @@ def accepts(compiled: Compiled, text: str | bytes | list[int]) -> bool:
     tokens = list(text.encode() if isinstance(text, str) else text)
     matcher = compiled.start()
     for token in tokens:
-        if not matcher.allowed(len(BYTES.pieces))[token]:
+        try:
+            allowed = matcher.allowed(len(BYTES.pieces))
+        except GenerationError:
+            return False  # nothing may follow here
+        if not allowed[token]:
             return False
         matcher.advance(token)
-    mask = matcher.allowed(len(BYTES.pieces)) if matcher.complete else np.zeros(END2 + 1, bool)
-    assert mask[END] == mask[END2] == matcher.complete
+    if matcher.complete:
+        allowed = matcher.allowed(len(BYTES.pieces))
+        assert allowed[END]
+        assert allowed[END2]
     return matcher.complete
 
 
@@ -49,7 +54,7 @@ def follow(compiled: Compiled, alphabet: str, length: int) -> dict[str, str]:
                 matcher.advance(byte)
             try:
                 mask = matcher.allowed(len(BYTES.pieces))
-            except Exception:
+            except GenerationError:
                 out[text] = ""
                 continue
             out[text] = "".join(sorted(char for char in alphabet if mask[ord(char)])) + ("$" if mask[END] else "")

@@ -19,8 +19,9 @@ from enginebay.decode.constraints.matcher import Compiled
 from enginebay.decode.constraints.native import COMPILER, Library
 from enginebay.decode.constraints.regex import regex_grammar
 from enginebay.decode.constraints.schema import schema_grammar
+from enginebay.decode.constraints.schema.values import plain
 from enginebay.decode.protocol import Vocabulary
-from enginebay.errors import EnginebayError, GrammarError
+from enginebay.errors import EnginebayError, GenerationError, GrammarError
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class ConstraintCompiler:
 
         :raises GrammarError: it is malformed, over a limit, took too long, or has a part that cannot be enforced
         """
-        key = _key(constraint)
+        key = _key(constraint, self._limits)
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
@@ -72,14 +73,20 @@ class ConstraintCompiler:
         try:
             template = self._library.compile(grammar.lark)
         except GrammarError as error:
+            reason = grammar.explain(error.message) if grammar.explain else error.message
             if grammar.fallback is None:
-                raise
+                raise GrammarError(reason) from None
             template = self._library.compile(grammar.fallback)
             if grammar.make_check:
-                warnings = (*warnings, f"a part was dropped: {error.message}")
+                warnings = (*warnings, f"a part was dropped: {reason}")
         check = grammar.make_check() if grammar.make_check and warnings else None
         applied = AppliedConstraint(grammar.kind, COMPILER, warnings)
-        return Compiled(applied, template, len(self._vocabulary.pieces), self._end, check)
+        compiled = Compiled(applied, template, len(self._vocabulary.pieces), self._end, check)
+        try:
+            compiled.start().allowed(len(self._vocabulary.pieces))
+        except GenerationError as error:
+            raise GrammarError(f"the constraint matches no text of this vocabulary: {error.message}") from None
+        return compiled
 
     def _grammar(self, constraint: Constraint) -> Grammar:
         limits = self._limits
@@ -138,16 +145,13 @@ class ConstraintCompiler:
         raise GrammarError(f"the constraint cannot be compiled: {type(error).__name__}: {error}") from error
 
 
-def _key(constraint: Constraint) -> str:
+def _key(constraint: Constraint, limits: Limits) -> str:
     """What the constraint says, with the order of its parts, as a text."""
     kind = type(constraint).__name__
     match constraint:
         case JsonSchema(schema, strict):
-            try:
-                return f"{kind} {strict} {json.dumps(schema, allow_nan=False)}"
-            except (TypeError, ValueError, RecursionError) as error:
-                raise GrammarError(f"the schema is not JSON: {error}") from None
+            return f"{kind} {strict} {json.dumps(plain(schema, limits))}"
         case Rules(root, rules):
-            return f"{kind} {json.dumps([root, list(rules.items())])}"
+            return f"{kind} {root!r} {list(rules.items())!r}"
         case _:
             return repr(constraint)

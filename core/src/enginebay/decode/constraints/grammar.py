@@ -12,7 +12,8 @@ class Grammar:
     """A grammar in llguidance's dialect of Lark whose rule ``start`` is the whole output.
 
     ``fallback`` is for when ``lark`` is too much for the compiler: the same language, or with ``make_check`` a wider one.
-    ``make_check`` gives what decides on finished text, where something was dropped.
+    ``make_check`` gives what decides on finished text, where something was dropped. ``explain`` turns the compiler's reason
+    for a refusal into one that speaks of the constraint.
     """
 
     kind: str
@@ -20,6 +21,7 @@ class Grammar:
     warnings: tuple[str, ...] = ()
     fallback: str | None = field(default=None, repr=False)
     make_check: Callable[[], Callable[[str], bool]] | None = field(default=None, repr=False)
+    explain: Callable[[str], str] | None = field(default=None, repr=False)
 
 
 def literal_regex(text: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COMPILER = "llguidance"
 
-_LIMITS = {
+_LIMITS: dict[str, Any] = {
     "max_items_in_row": 2_000,
     "initial_lexer_fuel": 1_000_000,
     "step_lexer_fuel": 200_000,
@@ -67,7 +67,7 @@ class Library:
                 vocabulary = self._vocabulary
                 if not vocabulary.end:
                     raise GrammarError("the model has no end token, so that a constraint could never end")
-                wrapper = _Wrapper(vocabulary, self._encode)
+                wrapper: Any = _Wrapper(vocabulary, self._encode)
                 self._limits = llguidance.LLParserLimits(**_LIMITS)
                 self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=sorted(vocabulary.end))
             return self._tokenizer
@@ -116,5 +116,6 @@ class NativeMatcher:
 def _reason(matcher: Any) -> str:
     """The library's message, without its dump of the parser's state."""
     text: str = matcher.get_error()
-    text = text.split("\n<state>")[0].strip()
-    return text[:2_000]
+    for noise in ("\n<state>", "\n<non-verbose/>", "\n   1 |"):
+        text = text.partition(noise)[0]
+    return text.strip()[:1_000]

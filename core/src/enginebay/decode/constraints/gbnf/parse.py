@@ -45,7 +45,7 @@ def parse_rules(
     for name, options in rules.items():
         if not name or not _WORD.issuperset(name):
             raise GrammarError(f"rule name {name!r}: only letters, digits and '-' are allowed")
-        if isinstance(options, str) or not options:
+        if not isinstance(options, tuple | list) or not options:
             raise GrammarError(f"rule {name}: expected a list of at least one alternative")
         alternatives: list[Sequence] = []
         for index, text in enumerate(options):

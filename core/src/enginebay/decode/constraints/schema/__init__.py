@@ -33,7 +33,7 @@ def schema_grammar(schema: Mapping[str, Any] | bool, strict: bool, limits: Limit
     normalizer = Normalizer(document, limits, strict)
     lark = _lark(normalizer.result, _OPTIONS)
     if strict:
-        return Grammar("json_schema", lark)
+        return Grammar("json_schema", lark, explain=normalizer.explained)
     lenient = _lark(normalizer.result, {**_OPTIONS, "lenient": True})
     return Grammar(
         "json_schema", lark, tuple(normalizer.warnings), fallback=lenient, make_check=lambda: validator(document)

@@ -44,7 +44,7 @@ def _ipv6() -> str:
 
 _IPV6 = _ipv6()
 _PERCENT = "%[0-9A-Fa-f]{2}"
-_PLAIN = "A-Za-z0-9._~!$&'()*+,;=-"
+_PLAIN = "A-Za-z0-9._~!$&'()*+,;=\\-"
 _SEGMENT = f"(?:[{_PLAIN}:@]|{_PERCENT})*"
 _FULL_SEGMENT = f"(?:[{_PLAIN}:@]|{_PERCENT})+"
 _AUTHORITY = f"(?:(?:[{_PLAIN}:]|{_PERCENT})*@)?(?:\\[{_IPV6}\\]|(?:[{_PLAIN}]|{_PERCENT})*)(?::[0-9]*)?"

@@ -73,7 +73,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "multipleOf",
         "enforced",
-        "All in a schema together: a least common multiple of at most 10,000 steps; no trailing zeros, no exponent.",
+        "All in a schema together: a least common multiple of at most 10,000 steps. Written without exponent, with as many decimals as the multiple has, or none.",
     ),
     Keyword("allOf", "enforced", "Parts that cannot be joined are refused."),
     Keyword("anyOf", "enforced"),

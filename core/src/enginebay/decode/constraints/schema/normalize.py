@@ -6,6 +6,7 @@ whole-string regexes, numbers are those that it is exact for, and properties sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from enginebay.decode.constraints.limits import Limits
@@ -37,6 +38,7 @@ class Normalizer:
         self._limits = limits
         self._strict = strict
         self.warnings: list[str] = []
+        self._where: dict[str, list[Place]] = {}
         self._multiples = Multiples()
         self._older = isinstance(document, dict) and _older_draft(document)
         self._references = References(document, self._older)
@@ -47,6 +49,7 @@ class Normalizer:
         while self._waiting:
             place, schema = self._waiting.pop()
             definitions[self._names[place]] = self._schema(schema, place)
+        _check_circles(definitions, {name: place for place, name in self._names.items()})
         self.result: dict[str, Json] = {**root, "$defs": definitions}
 
     def _reference_to(self, place: Place, schema: Json) -> dict[str, Json]:
@@ -62,6 +65,15 @@ class Normalizer:
             raise GrammarError(message, keyword=place.pointer.rsplit("/", 1)[-1], place=str(place))
         self.warnings.append(message)
 
+    def explained(self, reason: str) -> str:
+        """The compiler's reason for refusing ``result``, with the keyword and its places where they can be told."""
+        for keyword, (words, why) in _REASONS.items():
+            if words in reason and keyword in self._where:
+                places = ", ".join(map(str, self._where[keyword][:5]))
+                return f"{places}: {why}"
+        unsatisfiable = reason.partition("Unsatisfiable schema: ")[2]
+        return f"no JSON satisfies the schema: {unsatisfiable.splitlines()[0]}" if unsatisfiable else reason
+
     # --- schemas ---
 
     def _schema(self, schema: Json, place: Place) -> Json:
@@ -74,6 +86,8 @@ class Normalizer:
         extra: list[Json] = []
         for keyword, value in schema.items():
             here = place / keyword
+            if keyword in _REASONS:
+                self._where.setdefault(keyword, []).append(here)
             if keyword in REFUSED:
                 if not any(value == harmless for harmless in _NO_OPERATION.get(keyword, ())):
                     self._drop(here, f"the keyword {keyword!r} cannot be enforced")
@@ -301,6 +315,27 @@ class Normalizer:
         base["required"] = list(dict.fromkeys(value))
 
 
+def _check_circles(definitions: dict[str, Json], places: dict[str, Place]) -> None:
+    """Refuse a schema that is part of itself at one and the same place of an instance: nobody can decide it."""
+    following = {name: _in_place(schema) for name, schema in definitions.items()}
+    settled: set[str] = set()
+    while free := {name for name, names in following.items() if name not in settled and names <= settled}:
+        settled |= free
+    for name in following.keys() - settled:
+        raise GrammarError(f"{places[name]}: the schema refers to itself without a property or an item between")
+
+
+def _in_place(schema: Json) -> set[str]:
+    """The definitions that apply to the same value as ``schema``."""
+    if not isinstance(schema, dict):
+        return set()
+    out = {schema["$ref"].rpartition("/")[2]} if "$ref" in schema else set()
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        for option in schema.get(keyword, ()):
+            out |= _in_place(option)
+    return out
+
+
 def _older_draft(document: dict[str, Json]) -> bool:
     identifier = document.get("$schema")
     if identifier is None:
@@ -318,13 +353,22 @@ def _order(named: dict[str, Json], wanted: Json) -> list[str]:
     listed = [name for name in wanted if isinstance(name, str)] if isinstance(wanted, list) else []
     rank = {name: index for index, name in reversed(list(enumerate(listed)))}
 
-    def key(name: str) -> tuple[float, float]:
+    def key(name: str) -> tuple[int, float]:
         schema = named[name]
         number = schema.get("propertyOrder") if isinstance(schema, dict) else None
-        return rank.get(name, len(listed)), number if is_number(number) else float("inf")
+        return rank.get(name, len(listed)), float(number or 0) if is_number(number) else math.inf
 
     return sorted(named, key=key)
 
+
+_REASONS = {
+    "oneOf": ("oneOf", "the alternatives of 'oneOf' do not exclude each other by type or by a required property"),
+    "patternProperties": ("patternProperty", "a name may match two of the patterns of 'patternProperties'"),
+    "minProperties": ("min/maxProperties", "optional properties cannot be counted"),
+    "maxProperties": ("min/maxProperties", "optional properties cannot be counted"),
+    "$ref": ("circular references", "a recursive '$ref' with other keywords beside it cannot be enforced"),
+}
+"""Keywords that the compiler may refuse: words of its message, and what they mean."""
 
 _APPLICATORS: dict[str, Callable[[Normalizer, dict[str, Json], Json, Place], None]] = {
     "$ref": Normalizer._ref,

@@ -18,6 +18,7 @@ _WIDER = {"d": "\\p{Nd}\\p{Cn}", "w": "\\p{L}\\p{N}\\p{M}\\p{Cn}_", "s": _SPACE 
 """What some library takes for a digit, a letter or a space: the complement is what none takes for one."""
 
 _CONTROL = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "0": 0}
+_WRITABLE = frozenset(map(ord, "\b\t\n\f\r"))
 _ANYTHING = "(?s:.*)"
 _DOT = "[^\\n\\r\\u{2028}\\u{2029}]"
 
@@ -123,7 +124,7 @@ class _Translator:
             raise self._error("'{' is read differently by different libraries here: write '\\{'")
         else:
             self._at += 1
-            atom = _literal(ord(char))
+            atom = self._one(ord(char))
         return atom + self._quantifier()
 
     def _quantifier(self) -> str:
@@ -218,7 +219,12 @@ class _Translator:
         if letter and letter in "bBk123456789":
             raise self._error("word boundaries and back references cannot be enforced", back=1)
         atom = self._code_point_or_property()
-        return atom if isinstance(atom, str) else _literal(atom)
+        return atom if isinstance(atom, str) else self._one(atom)
+
+    def _one(self, code: int) -> str:
+        if code not in _WRITABLE and (code < 32 or code == 127):
+            raise self._error("a control character that only '\\u' can write cannot be enforced")
+        return _literal(code)
 
     def _code_point_or_property(self) -> int | str:
         """What follows a backslash: a code point, or a Unicode property as Rust writes it."""
