@@ -20,12 +20,14 @@ from enginebay_llamacpp.options import Options
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``llama``, ``spm`` (SentencePiece), ``embed`` (pools), ``bert`` and two adapters, all ``.gguf``."""
+    """A folder of .gguf files; ``spm`` has a SentencePiece vocabulary, ``embed`` pools."""
     folder = tmp_path_factory.mktemp("models")
     samples.llama(folder / "llama.gguf")
     samples.llama(folder / "spm.gguf", vocabulary="sentence-piece")
     samples.llama(folder / "embed.gguf", pooling=gguf.PoolingType.MEAN)
     samples.bert(folder / "bert.gguf")
+    samples.bert(folder / "unpooled.gguf", pooling=None)
+    samples.mamba(folder / "mamba.gguf")
     samples.adapter(folder / "adapter.gguf")
     samples.adapter(folder / "misfit.gguf", width=samples.WIDTH * 2)
     return folder

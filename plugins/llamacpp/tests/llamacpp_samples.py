@@ -104,12 +104,12 @@ def _word_piece(writer: gguf.GGUFWriter) -> int:
     return len(tokens)
 
 
-def _numbers(writer: gguf.GGUFWriter) -> None:
+def _numbers(writer: gguf.GGUFWriter, *, feed_forward: int = FORWARD, heads: int = HEADS) -> None:
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FORWARD)
-    writer.add_head_count(HEADS)
+    writer.add_feed_forward_length(feed_forward)
+    writer.add_head_count(heads)
 
 
 def llama(
@@ -147,14 +147,47 @@ def llama(
     return _write(writer, path)
 
 
-def bert(path: Path) -> Path:
-    """An encoder of two layers that pools by its first position."""
+def mamba(path: Path) -> Path:
+    """A recurrent model of two layers: its state after some tokens is all that it keeps of them."""
+    inner, state, rank, kernel = 2 * WIDTH, 8, 4, 4
+    random = np.random.default_rng(17)
+    writer = gguf.GGUFWriter(path, "mamba")
+    _numbers(writer, feed_forward=0, heads=0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    tokens = _byte_level(writer)
+
+    def matrix(name: str, *shape: int) -> None:
+        writer.add_tensor(name, random.normal(0, 0.3, shape).astype(np.float32))
+
+    matrix("token_embd.weight", tokens, WIDTH)
+    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
+    for layer in range(LAYERS):
+        writer.add_tensor(f"blk.{layer}.attn_norm.weight", np.ones(WIDTH, np.float32))
+        matrix(f"blk.{layer}.ssm_in.weight", 2 * inner, WIDTH)
+        matrix(f"blk.{layer}.ssm_conv1d.weight", inner, kernel)
+        matrix(f"blk.{layer}.ssm_conv1d.bias", inner)
+        matrix(f"blk.{layer}.ssm_x.weight", rank + 2 * state, inner)
+        matrix(f"blk.{layer}.ssm_dt.weight", inner, rank)
+        matrix(f"blk.{layer}.ssm_dt.bias", inner)
+        writer.add_tensor(f"blk.{layer}.ssm_a", -np.abs(random.normal(1, 0.3, (inner, state))).astype(np.float32))
+        matrix(f"blk.{layer}.ssm_d", inner)
+        matrix(f"blk.{layer}.ssm_out.weight", WIDTH, inner)
+    return _write(writer, path)
+
+
+def bert(path: Path, *, pooling: gguf.PoolingType | None = gguf.PoolingType.CLS) -> Path:
+    """An encoder of two layers that pools by its first position, or does not say how."""
     random = np.random.default_rng(11)
     writer = gguf.GGUFWriter(path, "bert")
     _numbers(writer)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.CLS)
+    if pooling is not None:
+        writer.add_pooling_type(pooling)
     tokens = _word_piece(writer)
 
     def matrix(name: str, *shape: int) -> None:

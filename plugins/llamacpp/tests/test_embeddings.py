@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from llamacpp_samples import Open
 
-from enginebay.decode.protocol import Feed
-from enginebay.errors import Unsupported
+from enginebay.data import GenerateRequest, LoadRequest
+from enginebay.errors import ModelLoadError, Unsupported
+from enginebay_llamacpp import plugin
 
 
 @pytest.mark.parametrize("name", ["bert", "embed"])
@@ -28,6 +29,20 @@ def test_a_vector_is_pooled_as_the_file_says(open_steps: Open, models: Path, nam
         reference.close()
 
 
-def test_an_embedding_model_does_not_generate(open_steps: Open) -> None:
-    with pytest.raises(Unsupported, match="embedding model"):
-        open_steps("bert").step([Feed(0, [1])])
+def test_an_embedding_model_is_healthy_and_does_not_generate(models: Path) -> None:
+    model = plugin.load(LoadRequest(models / "bert.gguf", "gguf"))
+    try:
+        assert plugin.health(model).healthy
+        vectors = plugin.embed(model, ["abc", "abc", "xyz"], True)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+        np.testing.assert_allclose(vectors[0], vectors[1])
+        assert np.abs(vectors[0] - vectors[2]).max() > 0.01
+        with pytest.raises(Unsupported, match="embedding model"):
+            list(plugin.generate(model, GenerateRequest((1, 2))))
+    finally:
+        model.close()
+
+
+def test_an_encoder_that_does_not_say_how_to_pool_is_refused(open_steps: Open) -> None:
+    with pytest.raises(ModelLoadError, match="architecture bert"):
+        open_steps("unpooled")

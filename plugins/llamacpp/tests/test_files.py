@@ -20,7 +20,7 @@ from enginebay.errors import ModelLoadError
 from enginebay_llamacpp.check import check_model
 
 
-@pytest.mark.parametrize("name", ["llama", "spm", "embed", "bert"])
+@pytest.mark.parametrize("name", ["llama", "spm", "embed", "bert", "mamba"])
 def test_a_good_file_passes(models: Path, name: str) -> None:
     file = check_model(models / f"{name}.gguf")
     assert file.tokens

@@ -79,6 +79,21 @@ def test_a_copied_prefix_is_independent_of_its_source(open_steps: Open) -> None:
     np.testing.assert_allclose(model.step([Feed(3, [5])])[0], wanted, atol=CLOSE)
 
 
+def test_a_recurrent_model_is_cut_to_nothing_and_not_copied(open_steps: Open) -> None:
+    model = open_steps("mamba")
+    assert not isinstance(model, Copies)
+    wanted = logits_of(model, 0, [*TEXT, 5])
+    model.step([Feed(1, TEXT[:20], outputs=0), Feed(2, TEXT[:7], outputs=0)])
+    model.step([Feed(1, TEXT[20:], outputs=0)])
+    assert model.keep(1, len(TEXT)) == len(TEXT)
+    state = model.save_state(1)
+    np.testing.assert_allclose(model.step([Feed(1, [5])])[0], wanted, atol=CLOSE)
+    assert model.keep(1, 20) == 0
+    np.testing.assert_allclose(model.step([Feed(1, [*TEXT, 5])])[0], wanted, atol=CLOSE)
+    assert model.load_state(3, state, len(TEXT))
+    np.testing.assert_allclose(model.step([Feed(3, [5])])[0], wanted, atol=CLOSE)
+
+
 def test_a_saved_state_continues_in_another_sequence_and_another_load(open_steps: Open) -> None:
     model, other = open_steps(), open_steps()
     wanted = logits_of(model, 0, [*TEXT, 5])

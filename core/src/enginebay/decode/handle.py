@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class DecodeModel:
     """A model that an owner thread decodes. Methods may be called from any thread, ``close`` twice."""
 
-    def __init__(self, request: LoadRequest, engine: EngineInfo, model: StepModel, owner: OwnerThread, shared: bool) -> None:
+    def __init__(
+        self, request: LoadRequest, engine: EngineInfo, model: StepModel, owner: OwnerThread, shared: bool
+    ) -> None:
         self._model = model
         self._owner = owner
         self._shared = shared
@@ -102,7 +104,9 @@ class DecodeModel:
             raise RequestError("prompt: expected at least one token, got none.", hint="Give some text to begin with.")
         unknown = unknown_tokens(request, self.info.vocabulary_tokens)
         if unknown:
-            raise RequestError(f"Token ids {unknown} are not in the vocabulary of {self.info.vocabulary_tokens:,} tokens.")
+            raise RequestError(
+                f"Token ids {unknown} are not in the vocabulary of {self.info.vocabulary_tokens:,} tokens."
+            )
         room, needed = self.info.context_tokens, len(request.prompt) + (request.max_tokens or 1)
         if request.context == "error" and needed > room:
             raise ContextOverflow(
@@ -113,7 +117,9 @@ class DecodeModel:
                 context_tokens=room,
             )
         if request.context == "shift" and request.keep_tokens >= room // 2:
-            raise RequestError(f"keep_tokens: expected less than half the context of {room:,}, got {request.keep_tokens:,}.")
+            raise RequestError(
+                f"keep_tokens: expected less than half the context of {room:,}, got {request.keep_tokens:,}."
+            )
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         return self._model.encode(text, special)
@@ -138,7 +144,9 @@ class DecodeModel:
         for text in texts:
             tokens = [*self.info.prefix_tokens, *model.encode(text, False)]
             if not 0 < len(tokens) <= self.info.context_tokens:
-                raise ContextOverflow(f"A text has {len(tokens):,} tokens; the context holds {self.info.context_tokens:,}.")
+                raise ContextOverflow(
+                    f"A text has {len(tokens):,} tokens; the context holds {self.info.context_tokens:,}."
+                )
             vectors.append(self._owner.call(lambda tokens=tokens: model.embed(tokens)))  # type: ignore[misc]
         matrix = np.stack(vectors).astype(np.float32)
         if normalize:
@@ -184,6 +192,19 @@ class DecodeModel:
                 pass
         except QueueFull:
             return None if self._scheduler.steps > steps else "The queue is full and no step was made."
+        except Unsupported as error:
+            return self._prove_embedding(prompt, error.message)
+        except EnginebayError as error:
+            return error.message
+        return None
+
+    def _prove_embedding(self, tokens: tuple[int, ...], otherwise: str) -> str | None:
+        """For a model that embeds and does not generate, a vector is the proof."""
+        model = self._model
+        if not isinstance(model, Embeds):
+            return otherwise
+        try:
+            self._owner.call(lambda: model.embed(tokens))
         except EnginebayError as error:
             return error.message
         return None
@@ -197,5 +218,3 @@ def capabilities(model: StepModel) -> frozenset[Capability]:
     if isinstance(model, Embeds):
         offered.add("embed")
     return frozenset(offered)
-
-

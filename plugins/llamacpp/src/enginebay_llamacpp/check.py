@@ -108,7 +108,7 @@ def _attention(file: GgufFile) -> Iterator[str]:
     key = file.of_architecture("attention.key_length")
     kv_heads = file.of_architecture("attention.head_count_kv")
     if heads == 0:
-        if any(".attn_" in tensor.name for tensor in file.tensors):
+        if any(".attn_q" in tensor.name for tensor in file.tensors):  # recurrent layers have an attn_norm as well
             yield "it has attention and no heads"
         return
     if key is None and width % heads:

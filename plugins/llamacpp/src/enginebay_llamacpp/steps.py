@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginebay.data import LoadRequest
 from enginebay.decode.protocol import Feed, StepInterrupted, Vocabulary
-from enginebay.errors import Cancelled, ContextOverflow, EnginebayError, GenerationError, OutOfMemory
+from enginebay.errors import Cancelled, ContextOverflow, EnginebayError, GenerationError, ModelLoadError, OutOfMemory
 from enginebay_llamacpp import library
 from enginebay_llamacpp.model import OpenModel, open_model
 from enginebay_llamacpp.vocabulary import encode, read_vocabulary
@@ -93,6 +93,8 @@ class LlamaSteps(LlamaModel):
         )
         self._context = opened.context
         self._memory = opened.native.llama_get_memory(self._context)
+        if not self._memory:
+            raise cannot_generate(opened)
         self._width = opened.native.llama_vocab_n_tokens(self._vocab)
         self._lengths = [0] * plan.sequences
         self._running = False
@@ -226,15 +228,24 @@ class AttentionSteps(LlamaSteps):
         self._lengths[target] = n
 
 
+def cannot_generate(opened: OpenModel) -> ModelLoadError:
+    """The error for a model that neither continues text nor says how to pool it."""
+    path, kind = opened.file.path, opened.file.architecture
+    what = f"{path} has the architecture {kind}, which does not continue text token by token."
+    return ModelLoadError(what, hint="Take a decoder model, or an embedding model with a pooling_type.", path=str(path))
+
+
 def open_steps(request: LoadRequest) -> StepModel:
     """Load a model; what it can do decides which class of steps it gets."""
     from enginebay_llamacpp.embeddings import EmbeddingModel, pools
 
     opened = open_model(request)
+    native = opened.native
     try:
         if pools(opened):
             return EmbeddingModel(opened)
-        native = opened.native
+        if native.llama_model_has_encoder(opened.model) or native.llama_model_is_diffusion(opened.model):
+            raise cannot_generate(opened)
         recurrent = native.llama_model_is_recurrent(opened.model) or native.llama_model_is_hybrid(opened.model)
         return LlamaSteps(opened) if recurrent else AttentionSteps(opened)
     except BaseException:
