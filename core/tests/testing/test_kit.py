@@ -29,7 +29,7 @@ def outcomes(folder: Path, module: str, arguments: list[str]) -> dict[str, str]:
     meta = folder / "kit_mutants-0.dist-info"
     meta.mkdir()
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: kit-mutants\nVersion: 0\n")
-    targets = {clause: f"mutants:{clause}" for clause in BROKEN}
+    targets = {clause: f"mutants:{clause}" for clause in [*BROKEN, "modest", "secretive"]}
     targets |= {"e01": "mutant_e01", "e02": "mutant_e02", "unmutated": "unmutated"}
     lines = "".join(f"{name} = {target}\n" for name, target in targets.items())
     (meta / "entry_points.txt").write_text(f"[enginebay.engines]\n{lines}")
@@ -76,6 +76,21 @@ def test_the_unmutated_engine_passes(tmp_path: Path) -> None:
     found = outcomes(tmp_path, SUBCLASS.format(clause="All", engine="unmutated"), ["FILE"])
     assert set(found.values()) == {"passed"}, found
     assert len(found) == len(TESTS)
+
+
+def test_undeclared_capabilities_must_be_refused(tmp_path: Path) -> None:
+    """An engine that declares nothing and refuses all of it passes; one that does it all the same fails."""
+    (tmp_path / "modest").mkdir()
+    modest = outcomes(tmp_path / "modest", SUBCLASS.format(clause="All", engine="modest"), ["FILE", "-k", "not e01"])
+    assert set(modest.values()) == {"passed", "skipped"}, modest
+    (tmp_path / "secretive").mkdir()
+    secretive = outcomes(
+        tmp_path / "secretive",
+        SUBCLASS.format(clause="All", engine="secretive"),
+        ["FILE", "-k", "e32 or e48 or e5 or e6"],
+    )
+    failed = {name.partition("::test_")[2][:3] for name, outcome in secretive.items() if outcome == "failure"}
+    assert failed == {"e32", "e48", "e57", "e58", "e59", "e60", "e61", "e63", "e64", "e65"}
 
 
 def test_overriding_a_clause_needs_a_reason(tmp_path: Path) -> None:

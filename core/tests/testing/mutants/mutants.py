@@ -14,7 +14,7 @@ from attrs import evolve
 
 from enginebay.data import Choice, Chunk, Gbnf, GenerateRequest, Health, JsonObject, JsonSchema, LoadRequest, Regex
 from enginebay.decode.handle import DecodeModel
-from enginebay.errors import Cancelled, GrammarError, ModelLoadError
+from enginebay.errors import Cancelled, GrammarError, ModelLoadError, Unsupported
 from enginebay.hookspecs import hookimpl
 from enginebay_echo import plugin as echo
 from enginebay_echo.steps import EchoModel
@@ -24,20 +24,20 @@ HOOKS = ("detokenize", "embed", "generate", "grammar", "health", "load", "load_s
 MUTANTS: dict[str, ModuleType] = {}
 
 
-def mutant(clause: str, *, steps: type = EchoModel, handle: type = DecodeModel, **hooks: Any) -> ModuleType:
+def mutant(
+    clause: str, *, steps: type[EchoModel] = EchoModel, handle: type[DecodeModel] = DecodeModel, **hooks: Any
+) -> ModuleType:
     """A plugin like echo but for its step model, its handle, or some hooks (or its ``engine``)."""
     module = ModuleType(f"mutant_{clause}")
     info = evolve(echo.engine, name=clause)
 
-    @hookimpl
-    def load(request: LoadRequest) -> Any:
+    def load(request: LoadRequest) -> DecodeModel:
         return handle.open(request, info, lambda: steps(request))
 
     for name in HOOKS:
         setattr(module, name, getattr(echo, name))
-    module.engine, module.load = info, load
-    for name, value in hooks.items():
-        setattr(module, name, value if name == "engine" else hookimpl(value))
+    for name, value in {"engine": info, "load": load, **hooks}.items():
+        setattr(module, name, hookimpl(value) if callable(value) else value)
     MUTANTS[clause] = module
     return module
 
@@ -63,16 +63,18 @@ class Chunks(Iterator[Chunk]):
 def asks(change: Callable[[GenerateRequest], GenerateRequest]) -> Callable[..., Iterator[Chunk]]:
     """A ``generate`` that changes the request."""
 
-    def generate(model: Any, request: GenerateRequest) -> Iterator[Chunk]:
+    def generate(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
         return model.generate(change(request))
 
     return generate
 
 
-def says(change: Callable[[Chunk, GenerateRequest], Chunk], kind: type = Chunks) -> Callable[..., Iterator[Chunk]]:
+def says(
+    change: Callable[[Chunk, GenerateRequest], Chunk], kind: type[Chunks] = Chunks
+) -> Callable[..., Iterator[Chunk]]:
     """A ``generate`` that changes each chunk."""
 
-    def generate(model: Any, request: GenerateRequest) -> Iterator[Chunk]:
+    def generate(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
         return kind(model.generate(request), lambda chunk: change(chunk, request))
 
     return generate
@@ -113,7 +115,7 @@ mutant("e03", engine=evolve(echo.engine, name="e03", summary=""))
 mutant("e04", tokenize=lambda model, text: model.tokenize(text, True))
 
 
-def health_that_raises(model: Any) -> Health:
+def health_that_raises(model: DecodeModel | None) -> Health:
     if model is None:
         raise OSError("no library")
     return echo.health(model)
@@ -150,7 +152,7 @@ mutant("e16", detokenize=lambda model, tokens: model.detokenize([token % 256 for
 last_text = [""]
 
 
-def tokenize_with_a_shared_buffer(model: Any, text: str, special: bool) -> list[int]:
+def tokenize_with_a_shared_buffer(model: DecodeModel, text: str, special: bool) -> list[int]:
     last_text[0] = text
     time.sleep(0.001)
     return model.tokenize(last_text[0], special)
@@ -161,7 +163,7 @@ mutant("e17", tokenize=tokenize_with_a_shared_buffer)
 # --- generation -------------------------------------------------------------------------------------------------------
 
 
-def generate_with_two_ends(model: Any, request: GenerateRequest) -> Iterator[Chunk]:
+def generate_with_two_ends(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
     first, *rest = model.generate(request)
     return iter([evolve(first, finish=rest[-1].finish), *rest] if rest else [first])
 
@@ -271,7 +273,7 @@ class OneThread(Chunks):
         return super().__next__()
 
 
-def generate_for_ever(model: Any, request: GenerateRequest) -> Iterator[Chunk]:
+def generate_for_ever(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
     if (request.max_tokens or 0) < 1000:
         return model.generate(request)
     return NeverCancelled(model.generate(evolve(request, max_tokens=None, context="shift")))
@@ -314,7 +316,7 @@ mutant("e43", generate=asks(lambda request: evolve(request, timeout_seconds=None
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 
-def generate_from_the_end(model: Any, request: GenerateRequest) -> Iterator[Chunk]:
+def generate_from_the_end(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
     room = model.info.context_tokens - (request.max_tokens or 1)
     return model.generate(evolve(request, prompt=request.prompt[-room:]))
 
@@ -400,7 +402,7 @@ def without_required(constraint: JsonSchema) -> JsonSchema:
     return JsonSchema({key: value for key, value in schema.items() if key != "required"})
 
 
-def plain_if_malformed(model: Any, request: GenerateRequest) -> Iterator[Chunk]:
+def plain_if_malformed(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
     try:
         return model.generate(request)
     except GrammarError:
@@ -454,6 +456,31 @@ mutant("e67", steps=CopiesTooLittle)
 mutant("e68", steps=RestoresNothing)
 mutant("e69", embed=lambda model, texts, normalize: model.embed(texts, False))
 mutant("e70", handle=SaysItRanks, rerank=lambda model, query, documents: [1.0])
+
+
+# --- engines that declare nothing -------------------------------------------------------------------------------------
+
+
+class DeclaresNothing(DecodeModel):
+    @classmethod
+    def open(cls, *given: Any) -> Any:
+        model = super().open(*given)
+        model.info = evolve(model.info, capabilities=frozenset())
+        return model
+
+
+def refuse_what_is_undeclared(model: DecodeModel, request: GenerateRequest) -> Iterator[Chunk]:
+    if request.constraint is not None or request.logprobs is not None or request.context == "shift":
+        raise Unsupported("nothing of that kind here")
+    return model.generate(request)
+
+
+def refuse_grammars(model: Any, constraint: Any) -> Any:
+    raise Unsupported("no constraints here")
+
+
+mutant("modest", handle=DeclaresNothing, generate=refuse_what_is_undeclared, grammar=refuse_grammars)
+mutant("secretive", handle=DeclaresNothing)
 
 
 def __getattr__(name: str) -> ModuleType:

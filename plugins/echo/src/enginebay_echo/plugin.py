@@ -26,8 +26,8 @@ class EchoOptions:
     """How slow the engine is, and how it fails.
 
     ``failure_at`` is 0 for "while loading", or counts the tokens computed since, over all sequences. With
-    ``failure_text`` the failure comes instead whenever a sequence holds that text. If ``failure_once`` names a file, the
-    failure happens only while that file does not exist, and writes it.
+    ``failure_text`` the failure comes instead whenever a sequence holds that text. If ``failure_once`` names a file,
+    the failure happens only while that file does not exist, and writes it.
     """
 
     step_seconds: float = field(default=0.0, validator=bounded(0, 3600))

@@ -8,6 +8,7 @@ import pytest
 
 from enginebay.errors import Unsupported
 from enginebay.model import Model
+from enginebay.result import Result
 from enginebay.testing.base import Subject, refused
 
 
@@ -24,11 +25,12 @@ class ReuseClauses(Subject):
         prompts = [[*begin, *ending] for ending in endings]
         prompts += [prompts[0], begin[:-20] + endings[1], begin + endings[2]]
         for prompt in prompts:
-            warm = self.greedy(opened, prompt)
-            fresh = self.greedy(opened, prompt, cache_prompt=False)
-            assert warm.tokens == fresh.tokens
-            assert fresh.usage.cached_tokens == 0
-            assert warm.usage.cached_tokens < len(prompt)
+            for run in (self.greedy, *([] if self.lacks(opened, "seed") else [self.drawn])):
+                warm: Result = run(opened, prompt)
+                fresh: Result = run(opened, prompt, cache_prompt=False)
+                assert warm.tokens == fresh.tokens
+                assert fresh.usage.cached_tokens == 0
+                assert warm.usage.cached_tokens < len(prompt)
 
     def test_e67_choices(self, opened: Model) -> None:
         """E67 Several results of one prompt are those of as many requests with seeds that follow each other.
