@@ -10,10 +10,18 @@ CASES = [
     ({"type": "string"}, ['"é😀"', '"\\n\\t\\""', '"a/b"'], ['"a', '"\n"', '"\\x41"', '"\\ud800"', "'a'"]),
     (True, ["1", "null", '{"a":[]}'], ["", "nulll"]),
     ({}, ["1", '"a"'], ["a"]),
-    ({"enum": [1, "a", None, [1, {"b": 2.5}], True]}, ["1", '"a"', "null", '[1,{"b":2.5}]', "true"], ["2", '"b"', "false", "[1]"]),
+    (
+        {"enum": [1, "a", None, [1, {"b": 2.5}], True]},
+        ["1", '"a"', "null", '[1,{"b":2.5}]', "true"],
+        ["2", '"b"', "false", "[1]"],
+    ),
     ({"type": "string", "enum": [1, "a", "bb"], "maxLength": 1}, ['"a"'], ["1", '"bb"']),
     ({"enum": [0, False]}, ["0", "false"], ["true", "1"]),
-    ({"const": {"a": 1, "b": [None]}}, ['{"a":1,"b":[null]}'], ['{"a":1}', '{"a":1,"b":[null],"c":1}', '{"a":2,"b":[null]}']),
+    (
+        {"const": {"a": 1, "b": [None]}},
+        ['{"a":1,"b":[null]}'],
+        ['{"a":1}', '{"a":1,"b":[null],"c":1}', '{"a":2,"b":[null]}'],
+    ),
     ({"const": 1.0, "type": "integer"}, ["1"], ["1.5", "2", "true"]),
     ({"const": 0.001}, ["0.001"], ["0.0010001", "0.002"]),
     ({"const": 'q"\\\n'}, ['"q\\"\\\\\\n"'], ['"q"']),
@@ -46,7 +54,11 @@ CASES = [
         ['{"b":1}', '{"a":"x"}'],
     ),
     (
-        {"type": "object", "patternProperties": {"^a": {"type": "integer"}}, "additionalProperties": {"type": "string"}},
+        {
+            "type": "object",
+            "patternProperties": {"^a": {"type": "integer"}},
+            "additionalProperties": {"type": "string"},
+        },
         ['{"ab":1}', '{"b":"x"}', '{"ab":1,"b":"x"}'],
         ['{"ab":"x"}', '{"b":1}', '{"a":null}'],
     ),
@@ -70,7 +82,11 @@ CASES = [
     ),
     ({"type": "object", "properties": {"a": {}}, "maxProperties": 0}, ["{}"], ['{"a":1}', '{"b":1}']),
     ({"type": "array", "items": {"type": "integer"}}, ["[]", "[1,2]", "[1, 2]"], ['["a"]', '[1,"a"]', "[1.5]"]),
-    ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]}, ["[]", "[1]", '[1,"a",null]'], ['["a"]', "[1,2]"]),
+    (
+        {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]},
+        ["[]", "[1]", '[1,"a",null]'],
+        ['["a"]', "[1,2]"],
+    ),
     (
         {"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"}},
         ["[1]", '[1,"a","b"]'],
@@ -107,15 +123,31 @@ CASES = [
         ['"2024-02-29"', '"1999-12-31"', '"2000-02-29"'],
         ['"2023-02-29"', '"1900-02-29"', '"2024-13-01"', '"2024-04-31"', '"0000-01-01"', '"2024-1-1"', '"20240101"'],
     ),
-    ({"format": "time"}, ['"23:59:59Z"', '"00:00:00.5+01:30"', "1"], ['"24:00:00Z"', '"12:00:00"', '"12:60:00Z"', '"12:00:00+24:00"']),
+    (
+        {"format": "time"},
+        ['"23:59:59Z"', '"00:00:00.5+01:30"', "1"],
+        ['"24:00:00Z"', '"12:00:00"', '"12:60:00Z"', '"12:00:00+24:00"'],
+    ),
     (
         {"type": "string", "format": "date-time"},
         ['"2024-02-29T12:00:00Z"', '"1990-12-31t23:59:59.25-08:00"'],
         ['"2023-02-29T12:00:00Z"', '"2024-02-29 12:00:00Z"', '"2024-02-29T12:00:00"', '"2024-06-30T12:00:60Z"'],
     ),
-    ({"type": "string", "format": "duration"}, ['"P1Y2M3DT4H5M6S"', '"PT5M"', '"P2W"'], ['"P"', '"PT"', '"P1H"', '"P1W2D"', '"1Y"']),
-    ({"type": "string", "format": "email"}, ['"a.b+c@x-y.org"'], ['"a"', '".a@b"', '"a@b_c"', '"a@-b"', '"a b@c"', '"a@b."']),
-    ({"type": "string", "format": "ipv4"}, ['"1.2.3.4"', '"255.0.10.199"'], ['"256.1.1.1"', '"1.2.3"', '"01.2.3.4"', '"1.2.3.4.5"']),
+    (
+        {"type": "string", "format": "duration"},
+        ['"P1Y2M3DT4H5M6S"', '"PT5M"', '"P2W"'],
+        ['"P"', '"PT"', '"P1H"', '"P1W2D"', '"1Y"'],
+    ),
+    (
+        {"type": "string", "format": "email"},
+        ['"a.b+c@x-y.org"'],
+        ['"a"', '".a@b"', '"a@b_c"', '"a@-b"', '"a b@c"', '"a@b."'],
+    ),
+    (
+        {"type": "string", "format": "ipv4"},
+        ['"1.2.3.4"', '"255.0.10.199"'],
+        ['"256.1.1.1"', '"1.2.3"', '"01.2.3.4"', '"1.2.3.4.5"'],
+    ),
     (
         {"type": "string", "format": "ipv6"},
         ['"::"', '"::1"', '"1::"', '"1:2:3:4:5:6:7:8"', '"fe80::a:1.2.3.4"', '"1:2:3:4:5:6:7::"'],
@@ -131,33 +163,62 @@ CASES = [
         ['"http://a.b:80/c?d=e#f"', '"urn:isbn:1"', '"mailto:a@b.c"', '"http://[::1]/"'],
         ['"/a/b"', '"http://a b"', '"a"', '"http://[::g]/"', '"http://a/%zz"', '":x"'],
     ),
-    ({"type": "string", "format": "uri-reference"}, ['"/a/b"', '"a?b"', '"#c"', '"http://a"', '""'], ['"a b"', '"\\\\a"', '"%"']),
+    (
+        {"type": "string", "format": "uri-reference"},
+        ['"/a/b"', '"a?b"', '"#c"', '"http://a"', '""'],
+        ['"a b"', '"\\\\a"', '"%"'],
+    ),
     ({"type": "string", "format": "json-pointer"}, ['""', '"/a~0b/~1"'], ['"a"', '"/~2"']),
     ({"minimum": 3}, ["3", "4.5", '"a"', "null"], ["2", "2.999", "-4", "1e0"]),
-    ({"type": "number", "minimum": 0.1, "maximum": 0.3}, ["0.1", "0.25", "0.3"], ["0.09", "0.31", "1", "0.3000001", "9"]),
+    (
+        {"type": "number", "minimum": 0.1, "maximum": 0.3},
+        ["0.1", "0.25", "0.3"],
+        ["0.09", "0.31", "1", "0.3000001", "9"],
+    ),
     ({"type": "integer", "exclusiveMinimum": -2, "exclusiveMaximum": 2}, ["-1", "0", "1"], ["-2", "2", "1.5"]),
     ({"type": "number", "exclusiveMaximum": 0}, ["-0.5", "-1"], ["0", "0.0", "-0", "-0.0", "1", "-1e-9999"]),
-    ({"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807}, ["0", "1000000000000000"], ["9" * 25]),
+    (
+        {"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807},
+        ["0", "1000000000000000"],
+        ["9" * 25],
+    ),
     ({"type": "integer", "multipleOf": 3}, ["0", "9", "-12"], ["1", "10", "3.5"]),
     ({"type": "number", "multipleOf": 0.25, "maximum": 2}, ["0.25", "1.50", "2"], ["0.3", "2.25", "0.1"]),
     ({"multipleOf": 0.01}, ["0.25", "3", '"x"'], ["0.001", "1.005"]),
     ({"allOf": [{"multipleOf": 2}, {"multipleOf": 3}, {"type": "integer"}]}, ["6", "0", "-12"], ["2", "3", "9"]),
     ({"allOf": [{"minLength": 2}, {"pattern": "^a"}], "type": "string"}, ['"ab"'], ['"a"', '"bb"']),
     (
-        {"allOf": [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}, {"properties": {"a": {"maximum": 3}}}]},
+        {
+            "allOf": [
+                {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+                {"properties": {"a": {"maximum": 3}}},
+            ]
+        },
         ['{"a":3}', "1"],
         ['{"a":4}', "{}", '{"a":2.5}'],
     ),
     ({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 1}]}, ["1", '"a"'], ['"ab"', "null", "1.5"]),
-    ({"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, ['{"a":1}', '{"b":1}', '{"a":1,"b":1}'], ["{}", '{"c":1}']),
+    (
+        {"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        ['{"a":1}', '{"b":1}', '{"a":1,"b":1}'],
+        ["{}", '{"c":1}'],
+    ),
     ({"maximum": 10, "anyOf": [{"type": "integer"}, {"minimum": 5}]}, ["3", "7.5", '"a"'], ["11", "2.5"]),
     ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, ['"a"', "1"], ["1.5", "null"]),
     (
         {
             "oneOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}],
             "$defs": {
-                "a": {"type": "object", "properties": {"t": {"const": "a"}, "n": {"type": "integer"}}, "required": ["t", "n"]},
-                "b": {"type": "object", "properties": {"t": {"const": "b"}, "s": {"type": "string"}}, "required": ["t", "s"]},
+                "a": {
+                    "type": "object",
+                    "properties": {"t": {"const": "a"}, "n": {"type": "integer"}},
+                    "required": ["t", "n"],
+                },
+                "b": {
+                    "type": "object",
+                    "properties": {"t": {"const": "b"}, "s": {"type": "string"}},
+                    "required": ["t", "s"],
+                },
             },
         },
         ['{"t":"a","n":1}', '{"t":"b","s":"x"}'],
@@ -169,7 +230,12 @@ CASES = [
         ["0", "6", "1.5", '"a"'],
     ),
     (
-        {"type": "object", "properties": {"v": {"type": "integer"}, "next": {"$ref": "#"}}, "required": ["v"], "additionalProperties": False},
+        {
+            "type": "object",
+            "properties": {"v": {"type": "integer"}, "next": {"$ref": "#"}},
+            "required": ["v"],
+            "additionalProperties": False,
+        },
         ['{"v":1}', '{"v":1,"next":{"v":2,"next":{"v":3}}}'],
         ['{"v":1,"next":{}}', '{"v":1,"next":{"v":"x"}}', '{"v":1,"next":1}'],
     ),

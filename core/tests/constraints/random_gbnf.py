@@ -2,10 +2,42 @@
 
 import random
 
-ALPHABET = 'ab-\n'
-_LITERALS = ['"a"', '"b"', '"ab"', '"-"', '"\\n"', '"\\x61"', '"\\u0062"', '"\\U00000061b"', '""', '"a-b"', '"\\""', '"\n"']
-_CLASSES = ["[ab]", "[a-b]", "[^a]", "[^ab]", "[^\\n]", "[a-]", "[b-a]", "[^b-a]", "[\\x61-\\x7a]", "[--a]", "[-a]", "[]", "[^]",
-            "[a\\-b]", "[a&&b]", "[a~~b]", "[.]", "[\\[\\]a]", "[^\\U00000061-\\U7fffffff]"]
+ALPHABET = "ab-\n"
+_LITERALS = [
+    '"a"',
+    '"b"',
+    '"ab"',
+    '"-"',
+    '"\\n"',
+    '"\\x61"',
+    '"\\u0062"',
+    '"\\U00000061b"',
+    '""',
+    '"a-b"',
+    '"\\""',
+    '"\n"',
+]
+_CLASSES = [
+    "[ab]",
+    "[a-b]",
+    "[^a]",
+    "[^ab]",
+    "[^\\n]",
+    "[a-]",
+    "[b-a]",
+    "[^b-a]",
+    "[\\x61-\\x7a]",
+    "[--a]",
+    "[-a]",
+    "[]",
+    "[^]",
+    "[a\\-b]",
+    "[a&&b]",
+    "[a~~b]",
+    "[.]",
+    "[\\[\\]a]",
+    "[^\\U00000061-\\U7fffffff]",
+]
 _COUNTS = ["*", "+", "?", "{2}", "{0}", "{0,1}", "{1,2}", "{2,}", "{0,2}", "{ 1 , 3 }", "{1,3000}"]
 _NAMES = ["root", "x", "X", "start", "a-b", "2", "r0", "T"]
 
@@ -39,7 +71,9 @@ def random_gbnf(seed: int) -> str:
         return draw.choice([" ", "  ", "\t"]).join(item(depth, place) for _ in range(count))
 
     def alternatives(depth: int, place: int) -> str:
-        return draw.choice([" | ", "|", " |\n "]).join(sequence(depth, place) for _ in range(draw.choice([1, 1, 2, 2, 3])))
+        return draw.choice([" | ", "|", " |\n "]).join(
+            sequence(depth, place) for _ in range(draw.choice([1, 1, 2, 2, 3]))
+        )
 
     rules = [f"{name} ::= {alternatives(0, place)}" for place, name in enumerate(names)]
     if draw.random() < 0.3:

@@ -9,7 +9,20 @@ from enginebay.errors import GenerationError
 
 from .vocabularies import BYTES, END, END2
 
-_PATTERNS = ["^a", "b$", "^[ab]{1,3}$", "a|b", "^(a|b)+$", "\\d", "^\\w*$", "^[^a]*$", ".", "^\\S+$", "^(?:x|y)?$", "^-?\\d+$"]
+_PATTERNS = [
+    "^a",
+    "b$",
+    "^[ab]{1,3}$",
+    "a|b",
+    "^(a|b)+$",
+    "\\d",
+    "^\\w*$",
+    "^[^a]*$",
+    ".",
+    "^\\S+$",
+    "^(?:x|y)?$",
+    "^-?\\d+$",
+]
 _FORMATS = ["date", "ipv4", "uuid", "email", "time", "duration", "hostname", "ipv6"]
 _NAMES = ["a", "b", "ab", "x-y", 'q"t', "é"]
 
@@ -17,11 +30,15 @@ _NAMES = ["a", "b", "ab", "x-y", 'q"t', "é"]
 def random_schema(draw: random.Random, depth: int = 0) -> Any:
     """A schema that may well be refused; its multiples are exact in binary, so that every validator agrees on them."""
     if depth > 3 or draw.random() < 0.05:
-        return draw.choice([True, {}, {"type": "integer"}, {"type": "string"}, {"const": 1}, {"type": ["null", "boolean"]}])
+        return draw.choice(
+            [True, {}, {"type": "integer"}, {"type": "string"}, {"const": 1}, {"type": ["null", "boolean"]}]
+        )
     schema: dict[str, Any] = {}
     kinds = ["string", "number", "integer", "array", "object", "boolean", "null"]
     weights = [3, 2, 2, 3, 4, 1, 1]
-    chosen = draw.choices(kinds, weights)[0] if depth else draw.choice(["object", "array", "object", "string", "number"])
+    chosen = (
+        draw.choices(kinds, weights)[0] if depth else draw.choice(["object", "array", "object", "string", "number"])
+    )
     if draw.random() < 0.9:
         schema["type"] = chosen if draw.random() < 0.85 else list(dict.fromkeys([chosen, draw.choice(kinds)]))
 
@@ -93,12 +110,17 @@ def random_value(draw: random.Random, depth: int = 0) -> Any:
     if kind < 0.3 or depth > 3:
         return draw.choice([0, 1, -1, 2.5, 3, 5, 7, 10, 100, 0.25, -0.25, 1.5, 6, 14, -5, 7.5])
     if kind < 0.55:
-        return draw.choice(["", "a", "b", "ab", "aaa", "ba", "é", 'x"y', "abc", "12", "\n", "x", "2024-02-29", "1.2.3.4", "a@b.c"])
+        return draw.choice(
+            ["", "a", "b", "ab", "aaa", "ba", "é", 'x"y', "abc", "12", "\n", "x", "2024-02-29", "1.2.3.4", "a@b.c"]
+        )
     if kind < 0.65:
         return draw.choice([None, True, False])
     if kind < 0.8:
         return [random_value(draw, depth + 1) for _ in range(draw.randint(0, 4))]
-    return {name: random_value(draw, depth + 1) for name in draw.sample([*_NAMES, "z", "aa", "x-1", "0"], draw.randint(0, 4))}
+    return {
+        name: random_value(draw, depth + 1)
+        for name in draw.sample([*_NAMES, "z", "aa", "x-1", "0"], draw.randint(0, 4))
+    }
 
 
 def as_written(draw: random.Random, value: Any) -> str:

@@ -1,6 +1,7 @@
 """GBNF means here what it means in llama.cpp."""
 
 import pytest
+
 from enginebay.data import Gbnf, Rules
 from enginebay.errors import GrammarError
 
@@ -53,7 +54,7 @@ def test_a_thousand_random_grammars_accept_what_llama_cpp_accepts():
         ("root ::= .", ["\n", "é", "😀"], ["", "ab"]),
         ('root ::= "\\u00e9" [\\U0001F600-\\U0001F64F]', ["é😀"], ["é", "ée"]),
         ('root ::= "é"+ | [^é]', ["éé", "è", "x"], ["éx"]),
-        ("root ::= Root\nRoot ::= start\nstart ::= \"x\"", ["x"], ["X", ""]),
+        ('root ::= Root\nRoot ::= start\nstart ::= "x"', ["x"], ["X", ""]),
         ('root ::= a-b | ab\na-b ::= "1"\nab ::= "2"', ["1", "2"], ["12"]),
         ('root ::= "x" # note " [\n', ["x"], []),
         ('root ::= ("a"\n | "b"\n)\n', ["a", "b"], ["ab"]),
@@ -61,7 +62,7 @@ def test_a_thousand_random_grammars_accept_what_llama_cpp_accepts():
         ('root ::= "ab"{2}', ["abab"], ["abb", "ab"]),
         ("root ::= [a-c]{2,}", ["ab", "abcabc"], ["a"]),
         ("root ::= [^\\n\\x20]*", ["", "ab"], ["a b", "\n"]),
-        ('root ::= [\\x5d\\]\\[-]+', ["][-"], ["a"]),
+        ("root ::= [\\x5d\\]\\[-]+", ["][-"], ["a"]),
         ('root ::= "(" root ")" | ""', ["", "(())"], ["(()"]),
         ('root ::= "a" (("b" | "c") root)?', ["a", "abaca"], ["ab"]),
     ],
@@ -79,7 +80,7 @@ def test_dialect(source, good, bad):
         ("", "no rule 'root'"),
         ('x ::= "a"', "no rule 'root'"),
         ("root ::= y", "no rule 'y', which line 1, column 10 names"),
-        ("root ::= root \"a\" | \"b\"", "left-recursive: root → root"),
+        ('root ::= root "a" | "b"', "left-recursive: root → root"),
         ('root ::= a\na ::= b | "x"\nb ::= | a "y"', "left-recursive"),
         ('root ::= "a"**', "left-recursive"),
         ('root ::= "a" )', "line 1, column 14: expected the end of the line"),
@@ -89,7 +90,7 @@ def test_dialect(source, good, bad):
         ('root ::= "a"{3,2}', "maximum 2 below its minimum 3"),
         ('root ::= "a"{2001}', "more than 2,000"),
         ('root ::= ("a" "b"{0,1000}){3}', "more than 2,000"),
-        ("root ::= * \"a\"", "something to repeat"),
+        ('root ::= * "a"', "something to repeat"),
         ("root ::= <nothing-like-this>", "not one token"),
         ("root ::= <[9999]>", "not in the vocabulary"),
         ("root ::= <[257]>", "ends generation"),

@@ -7,11 +7,12 @@ import random
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from enginebay.data import JsonObject, JsonSchema
 from enginebay.decode.constraints.schema import KEYWORDS
 from enginebay.errors import GrammarError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from .keyword_cases import CASES, REFUSALS
 from .random_schema import as_written, random_output, random_schema, random_value
@@ -76,7 +77,9 @@ def test_random_schemas_accept_nothing_that_is_invalid():
     assert ended > 1_200
 
 
-@pytest.mark.parametrize("name", ["date", "time", "date-time", "ipv4", "ipv6", "uuid", "email", "hostname", "duration", "uri"])
+@pytest.mark.parametrize(
+    "name", ["date", "time", "date-time", "ipv4", "ipv6", "uuid", "email", "hostname", "duration", "uri"]
+)
 def test_random_outputs_of_formats(name):
     draw = random.Random(name)
     compiled = COMPILER.compile(JsonSchema({"type": "string", "format": name}))
@@ -110,7 +113,9 @@ def test_bounds_are_exact(digits, decimals, step, which):
     bound = digits / 10**decimals
     unit = 10.0**-decimals
     for exclusive in (False, True):
-        keyword = f"exclusive{which.replace('i', 'Mi', 1) if which[0] == 'i' else 'Maximum'}" if exclusive else "m" + which
+        keyword = (
+            f"exclusive{which.replace('i', 'Mi', 1) if which[0] == 'i' else 'Maximum'}" if exclusive else "m" + which
+        )
         try:
             compiled = COMPILER.compile(JsonSchema({"type": "number", keyword: bound}))
         except GrammarError:

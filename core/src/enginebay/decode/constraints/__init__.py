@@ -6,7 +6,7 @@ grammar text; ``native`` is the only module that knows the library which compile
 """
 
 from enginebay.decode.constraints.compiler import ConstraintCompiler
-from enginebay.decode.constraints.limits import Limits
+from enginebay.decode.constraints.limits import REQUEST_LIMITS, Limits
 from enginebay.decode.constraints.matcher import Compiled, Matcher
 
-__all__ = ["Compiled", "ConstraintCompiler", "Limits", "Matcher"]
+__all__ = ["REQUEST_LIMITS", "Compiled", "ConstraintCompiler", "Limits", "Matcher"]

@@ -14,6 +14,7 @@ from enginebay.data import AppliedConstraint, Choice, Constraint, Gbnf, JsonObje
 from enginebay.decode.constraints.choice import choice_grammar
 from enginebay.decode.constraints.gbnf import gbnf_grammar, rules_grammar
 from enginebay.decode.constraints.grammar import Grammar
+from enginebay.decode.constraints.lark import lark_grammar
 from enginebay.decode.constraints.limits import Limits
 from enginebay.decode.constraints.matcher import Compiled
 from enginebay.decode.constraints.native import COMPILER, Library
@@ -102,8 +103,7 @@ class ConstraintCompiler:
             case Rules(root, rules):
                 return rules_grammar(root, rules, self._vocabulary, self._encode, limits)
             case Lark(source):
-                limits.check_source(source)
-                return Grammar("lark", source)
+                return lark_grammar(source, self._vocabulary, limits)
             case Choice(options):
                 return choice_grammar(options, limits)
 

@@ -24,7 +24,7 @@ def gbnf_grammar(
     :param plain: write one lexeme for each code point and nothing else: slow, and what the other forms are held against
     :raises GrammarError: it is malformed, over a limit, or matches nothing
     """
-    return _written("gbnf", parse_gbnf(source, _finder(vocabulary, encode), limits), vocabulary, limits, plain)
+    return _written("gbnf", parse_gbnf(source, _finder(vocabulary, encode), limits), vocabulary, plain)
 
 
 def rules_grammar(
@@ -35,11 +35,11 @@ def rules_grammar(
     limits: Limits,
 ) -> Grammar:
     """The same for rules that are given as lists of alternatives."""
-    return _written("rules", parse_rules(root, rules, _finder(vocabulary, encode), limits), vocabulary, limits, False)
+    return _written("rules", parse_rules(root, rules, _finder(vocabulary, encode), limits), vocabulary, False)
 
 
-def _written(kind: str, grammar: GbnfGrammar, vocabulary: Vocabulary, limits: Limits, plain: bool) -> Grammar:
-    check_grammar(grammar, limits)
+def _written(kind: str, grammar: GbnfGrammar, vocabulary: Vocabulary, plain: bool) -> Grammar:
+    check_grammar(grammar)
     grammar = pruned(grammar)
     simple = emit(grammar, vocabulary)
     regular = regular_rules(grammar)

@@ -1,7 +1,7 @@
-"""Refuses grammars that llama.cpp refuses for left recursion, and rules that lead too far. Knows no vocabulary.
+"""Refuses the grammars that llama.cpp refuses for left recursion. Knows no vocabulary.
 
 Source: ``llama_grammar_detect_left_recursion``. As there, a rule counts as possibly empty only where one of its alternatives
-has no element at all; each rule is visited once instead of once for each way to it.
+has no element at all, and what is in parentheses or repeated is a rule of its own.
 """
 
 from __future__ import annotations
@@ -9,64 +9,61 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from enginebay.decode.constraints.gbnf.tree import GbnfGrammar, Group, Item, Ref, Repeat, Sequence
-from enginebay.decode.constraints.limits import Limits
 from enginebay.errors import GrammarError
 
 
-def check_grammar(grammar: GbnfGrammar, limits: Limits) -> None:
-    """Raises GrammarError for a left-recursive rule or a chain of rules over the limit."""
-    visitor = _Visitor(grammar, limits)
-    for name, body in grammar.rules.items():
-        visitor.rule(name)
-        for part in _generated(body):
-            visitor.generated(name, part)
+def check_grammar(grammar: GbnfGrammar) -> None:
+    """Raises GrammarError for a left-recursive rule."""
+    reader = _Reader(grammar)
+    first = {name: reader.first(name, body) for name, body in grammar.rules.items()}
+    done: set[str] = set()
+    for name in grammar.rules:
+        path: dict[str, Iterator[str]] = {name: iter(first[name])}
+        while path:
+            last = next(reversed(path))
+            following = next((rule for rule in path[last] if rule not in done), None)
+            if following is None:
+                done.add(last)
+                del path[last]
+            elif following in path:
+                names = list(path)
+                circle = [*names[names.index(following) :], following]
+                raise GrammarError(f"the grammar is left-recursive: {' → '.join(circle[:20])}")
+            else:
+                path[following] = iter(first[following])
 
 
-class _Visitor:
-    def __init__(self, grammar: GbnfGrammar, limits: Limits) -> None:
+class _Reader:
+    def __init__(self, grammar: GbnfGrammar) -> None:
         self._rules = grammar.rules
-        self._limits = limits
-        self._done: set[str] = set()
-        self._open: list[str] = []
 
-    def rule(self, name: str) -> None:
-        if name in self._done:
-            return
-        if name in self._open:
-            circle = " → ".join([*self._open[self._open.index(name) :], name])
-            raise GrammarError(f"the grammar is left-recursive: {circle}")
-        self._open.append(name)
-        self._limits.check("rules that lead to each other", len(self._open), self._limits.chain)
-        self._group(self._rules[name])
-        self._open.pop()
-        self._done.add(name)
+    def first(self, name: str, body: Group) -> dict[str, None]:
+        """The rules that may stand first in this one."""
+        found: dict[str, None] = {}
+        self._group(name, body, found)
+        for part in _generated(body):
+            self._sequence(name, [part], {})
+        return found
 
-    def generated(self, name: str, part: Group | Repeat) -> None:
-        """Visit what llama.cpp makes a rule of its own, wherever it stands in the rule ``name``."""
-        self._open.append(name + " (in parentheses or repeated)")
-        self._sequence([part])
-        self._open.pop()
-
-    def _group(self, group: Group) -> None:
+    def _group(self, name: str, group: Group, found: dict[str, None]) -> None:
         for option in group.options:
-            self._sequence(_elements(option))
+            self._sequence(name, _elements(option), found)
 
-    def _sequence(self, elements: list[Item]) -> bool:
-        """Visit what may stand first. Whether all of it may be left out."""
+    def _sequence(self, name: str, elements: list[Item], found: dict[str, None]) -> bool:
+        """Collect what may stand first. Whether all of it may be left out."""
         for element in elements:
             match element:
-                case Ref(name):
-                    self.rule(name)
-                    skipped = _may_be_empty(self._rules[name])
+                case Ref(rule):
+                    found[rule] = None
+                    skipped = _may_be_empty(self._rules[rule])
                 case Group():
-                    self._group(element)
+                    self._group(name, element, found)
                     skipped = _may_be_empty(element)
                 case Repeat(item, low, high):
-                    skipped = self._sequence(_elements(item))
+                    skipped = self._sequence(name, _elements(item), found)
                     if skipped and high is None:
-                        where = f"rule {self._open[-1]}"
                         raise GrammarError(
-                            f"the grammar is left-recursive: {where} repeats what can be empty without end"
+                            f"the grammar is left-recursive: rule {name} repeats what can be empty without end"
                         )
                     skipped = skipped or low == 0
                 case _:

@@ -16,30 +16,51 @@ def emit(grammar: GbnfGrammar, vocabulary: Vocabulary, terminals: frozenset[str]
     """Lark text. Rules in ``terminals`` become terminals; what they mention must be among them."""
     writer = _Writer(grammar, vocabulary, terminals)
     lines = [f"start: {writer.name(grammar.root)}"]
-    lines += [f"{writer.name(name)}: {writer.group(body)}" for name, body in grammar.rules.items()]
-    return "\n".join([*lines, *writer.classes.values()])
+    lines += [writer.rule(name, body) for name, body in grammar.rules.items()]
+    return "\n".join([*lines, *writer.helpers, *writer.classes.values()])
 
 
 def regular_rules(grammar: GbnfGrammar) -> frozenset[str]:
-    """The rules that mention neither themselves, however far away, nor a token."""
-    regular: set[str] = set()
-    mentions = {name: set(references(body)) for name, body in grammar.rules.items()}
-    candidates = {name for name, body in grammar.rules.items() if not _has_token(body)}
-    while found := {name for name in candidates - regular if mentions[name] <= regular}:
-        regular |= found
-    return frozenset(regular)
+    """The rules that mention neither themselves, however far away, nor a token, and are of a size that can be written out."""
+    sizes: dict[str, int] = {}
+    unknown = {name: set(references(body)) for name, body in grammar.rules.items()}
+    mentioned_by: dict[str, list[str]] = {name: [] for name in grammar.rules}
+    for name, mentions in unknown.items():
+        for mention in mentions:
+            mentioned_by[mention].append(name)
+    ready = [name for name, mentions in unknown.items() if not mentions]
+    while ready:
+        name = ready.pop()
+        size = _size(grammar.rules[name], sizes)
+        if size is not None and size <= _LARGEST_TERMINAL:
+            sizes[name] = size
+            for other in mentioned_by[name]:
+                unknown[other].discard(name)
+                if not unknown[other]:
+                    ready.append(other)
+    return frozenset(sizes) if sum(sizes.values()) <= _TERMINALS_TOGETHER else frozenset()
 
 
-def _has_token(item: Item) -> bool:
+def _size(item: Item, sizes: dict[str, int]) -> int | None:
+    """How large ``item`` is with the rules that it mentions written out; None if it has a token or another rule."""
     match item:
-        case Token():
-            return True
+        case Chars():
+            return 1
+        case Ref(name):
+            return sizes.get(name)
         case Sequence(parts) | Group(parts):
-            return any(_has_token(part) for part in parts)
+            inner = [_size(part, sizes) for part in parts]
+            return None if None in inner else 1 + sum(size for size in inner if size is not None)
         case Repeat(part, _, _):
-            return _has_token(part)
+            return _size(part, sizes)
         case _:
-            return False
+            return None
+
+
+_LARGEST_TERMINAL = 5_000
+_TERMINALS_TOGETHER = 50_000
+_DEEPEST_GROUP = 16
+"""The library's parser takes few parentheses inside each other: what is deeper becomes a rule of its own."""
 
 
 class _Writer:
@@ -48,11 +69,19 @@ class _Writer:
         # The library tells rules from terminals by their case, and GBNF's names do not.
         self._names = {name: f"{'R' if name in terminals else 'r'}{index}" for index, name in enumerate(grammar.rules)}
         self.classes: dict[Chars, str] = {}
+        self.helpers: list[str] = []
+        self._depth = 0
+        self._terminal = False
 
     def name(self, rule: str) -> str:
         return self._names[rule]
 
-    def group(self, group: Group) -> str:
+    def rule(self, name: str, body: Group) -> str:
+        written = self._names[name]
+        self._terminal = written[0] == "R"
+        return f"{written}: {self._group(body)}"
+
+    def _group(self, group: Group) -> str:
         return " | ".join(self._sequence(option) for option in group.options)
 
     def _sequence(self, sequence: Sequence) -> str:
@@ -67,12 +96,24 @@ class _Writer:
             case Ref(name):
                 return self._names[name]
             case Group():
-                return f"({self.group(item)})"
+                return self._nested(item)
             case Sequence():
                 return f"({self._sequence(item)})"
             case Repeat(part, low, high):
                 inner = self._item(part)
                 return f"({inner}){_count(low, high)}"
+
+    def _nested(self, group: Group) -> str:
+        depth = self._depth
+        deepest = depth == _DEEPEST_GROUP
+        self._depth = 0 if deepest else depth + 1
+        inner = self._group(group)
+        self._depth = depth
+        if not deepest:
+            return f"({inner})"
+        name = f"{'G' if self._terminal else 'g'}{len(self.helpers)}"
+        self.helpers.append(f"{name}: {inner}")
+        return name
 
     def _class(self, item: Chars) -> str:
         if item not in self.classes:
