@@ -33,7 +33,12 @@ def environment(folder: Path) -> dict[str, str]:
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     for code in blocks(page, "python"):
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=300
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == 0, f"{code}\n{done.stderr}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,52 +16,12 @@ PROJECTS = sorted([ROOT / "core", *(path.parent for path in ROOT.glob("plugins/*
 CORE = ROOT / "core/src/enginebay"
 SOURCES = sorted(path for project in PROJECTS for path in (project / "src").rglob("*.py"))
 
-LAYERS = [
-    {"cli"},
-    {"__init__", "aio"},
-    {"bay", "moving"},
-    {"opening"},
-    {"worker"},
-    {"selection"},
-    {"model", "session", "result", "session_file"},
-    {"engine"},
-    {"registry", "config"},
-    {"catalogue", "store", "entrypoints", "memory"},
-    {"decode"},
-    {"chat", "tools"},
-    {"structure"},
-    {"hookspecs", "data", "errors"},
-]
-"""Arrows point down this list only. ``testing`` may use all of it."""
-
 CONTRACT = ("hookspecs", "data", "errors", "registry", "config", "engine")
 
 
 def project(folder: Path) -> dict[str, Any]:
     data: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     return data
-
-
-def imports(path: Path) -> set[str]:
-    """The core modules that a file imports when it is used, inside functions too; typing-only imports do not count."""
-    found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("enginebay.")}
-    return found
 
 
 def test_versions_are_in_lockstep() -> None:
@@ -81,18 +40,6 @@ def test_each_distribution_is_typed_and_licensed(folder: Path) -> None:
     assert list(folder.glob("src/*/py.typed"))
     assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert project(folder)["requires-python"] == ">=3.11,<3.14"
-
-
-def test_arrows_point_down() -> None:
-    place = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    for path in sorted(CORE.rglob("*.py")):
-        own = path.relative_to(CORE).parts[0].removesuffix(".py")
-        if own == "testing":
-            continue
-        assert own in place, f"{own} has no layer"
-        for other in imports(path) - {own}:
-            if other in place:
-                assert place[other] >= place[own], f"{path.relative_to(CORE)} imports {other}, which is above it"
 
 
 def test_the_contract_layer_is_small_and_needs_little() -> None:
@@ -146,26 +93,3 @@ def test_no_engine_needs_another() -> None:
             if folder.name != engine:
                 assert library not in names, folder.name
                 assert f"enginebay-{engine}" not in names, folder.name
-
-
-def modules_after(code: str) -> set[str]:
-    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
-    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-
-
-HEAVY = {"numpy", "llguidance", "jinja2", "llama_cpp", "MNN", "mlx", "mlx_lm", "transformers", "tokenizers", "torch"}
-
-
-def test_importing_the_core_imports_nothing_heavy() -> None:
-    assert not modules_after("import enginebay, enginebay.registry, enginebay.bay, enginebay.aio") & HEAVY
-
-
-def test_looking_at_what_is_installed_imports_no_engine() -> None:
-    loaded = modules_after("from enginebay import registry\nassert registry.engines()")
-    assert not loaded & HEAVY
-    assert not {name for name in loaded if name.startswith("enginebay_")}
-
-
-def test_a_plugin_module_is_light() -> None:
-    loaded = modules_after("from enginebay import registry\nfor name in registry.engines(): registry.load(name)")
-    assert not loaded & HEAVY

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(len(ENGINES) < 2, reason="parity needs two engin
 Models = dict[str, enginebay.Model]
 
 
-def folder_of(format: str) -> Path:
+def folder_of(form: str) -> Path:
     artifacts = load_catalogue().models["demo"].artifacts
-    return next(artifact.path for artifact in artifacts if artifact.format == format)
+    return next(artifact.path for artifact in artifacts if artifact.format == form)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

@@ -14,7 +14,7 @@ from enginebay.model import Model, Options, build_request
 from enginebay.result import Collector, Result
 
 if TYPE_CHECKING:
-    import enginebay
+    pass
 
 
 class AsyncStream(AsyncIterator[Chunk]):
@@ -32,7 +32,7 @@ class AsyncStream(AsyncIterator[Chunk]):
             for chunk in self._stream:
                 self._put(chunk)
             self._put(StopAsyncIteration())
-        except BaseException as error:  # noqa: BLE001 - it belongs to the reader on the loop
+        except BaseException as error:
             self._put(error)
 
     def _put(self, item: Chunk | BaseException) -> None:

@@ -93,7 +93,9 @@ class Entry:
 class Bay:
     """Models by name, one of them current. All methods may be called from any thread; close it in the end."""
 
-    def __init__(self, config: Config | None = None, *, open_model: Callable[[opening.Plan], Model] = opening.load) -> None:
+    def __init__(
+        self, config: Config | None = None, *, open_model: Callable[[opening.Plan], Model] = opening.load
+    ) -> None:
         self._config = config or Config()
         self._open = open_model
         self._lock = threading.Condition()
@@ -116,7 +118,9 @@ class Bay:
         finally:
             self._release(entry)
 
-    def submit(self, build: Callable[[Model], GenerateRequest], name: str | None = None, engine: str | None = None) -> Stream:
+    def submit(
+        self, build: Callable[[Model], GenerateRequest], name: str | None = None, engine: str | None = None
+    ) -> Stream:
         """Run a request on a model; ``build`` makes it once the model is known. The stream survives switches and workers."""
         entry, model = self._take(name, engine)
         try:
@@ -152,7 +156,9 @@ class Bay:
         :raises ModelNotFound: it is not loaded
         """
         with self._lock:
-            entry = next((e for e in self._entries.values() if e.plan.name == name and engine in (None, e.plan.engine)), None)
+            entry = next(
+                (e for e in self._entries.values() if e.plan.name == name and engine in (None, e.plan.engine)), None
+            )
             if entry is None or entry.model is None:
                 raise ModelNotFound(f"{name} is not loaded.", hint="bay.status() lists what is.")
             entry.retired = True
@@ -176,7 +182,9 @@ class Bay:
             old = self._current
             name = model or (old.plan.name if old else None)
             if name is None:
-                raise ModelNotFound("No model is loaded yet, so a switch must name one.", hint="bay.switch(model='demo')")
+                raise ModelNotFound(
+                    "No model is loaded yet, so a switch must name one.", hint="bay.switch(model='demo')"
+                )
             plan = opening.resolve(old.plan.reference if old and name == old.plan.name else name, engine, self._config)
             if old and old.key == (plan.name, plan.engine) and old.model:
                 return Switched(old.plan.engine, plan.engine, plan.name)
@@ -198,7 +206,9 @@ class Bay:
         with self._lock:
             entries, current, loading = list(self._entries.values()), self._current, self._loading
         models = tuple(self._status(entry, entry is current) for entry in entries)
-        return BayStatus(current.plan.engine if current else None, current.plan.name if current else None, loading, models)
+        return BayStatus(
+            current.plan.engine if current else None, current.plan.name if current else None, loading, models
+        )
 
     def close(self) -> None:
         """End everything."""
@@ -211,7 +221,9 @@ class Bay:
     def __enter__(self) -> Bay:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -242,7 +254,9 @@ class Bay:
             return self._current
         if self._current and self._current.plan.name == name and engine in (None, self._current.plan.engine):
             return self._current
-        matches = [entry for entry in self._entries.values() if entry.plan.name == name and engine in (None, entry.plan.engine)]
+        matches = [
+            entry for entry in self._entries.values() if entry.plan.name == name and engine in (None, entry.plan.engine)
+        ]
         return next((entry for entry in matches if entry.model and not entry.retired), matches[0] if matches else None)
 
     def _release(self, entry: Entry) -> None:
@@ -291,7 +305,9 @@ class Bay:
             health = model.health()
             if not health.healthy:
                 model.close()
-                raise EngineError(f"{entry.plan.engine} loaded {entry.plan.name} and produced no token: {health.reason}")
+                raise EngineError(
+                    f"{entry.plan.engine} loaded {entry.plan.name} and produced no token: {health.reason}"
+                )
         except BaseException as error:
             with self._lock:
                 entry.state = "failed"
@@ -375,7 +391,9 @@ class Bay:
         now = time.monotonic()
         with self._lock:
             free = [e for e in self._entries.values() if e.model and not e.in_flight and e is not self._current]
-            stale = [e for e in free if e.retired or (not e.pinned and e.idle_seconds and now - e.used > e.idle_seconds)]
+            stale = [
+                e for e in free if e.retired or (not e.pinned and e.idle_seconds and now - e.used > e.idle_seconds)
+            ]
             ending = [model for entry in stale if (model := self._detach(entry))]
             loaded = [entry.model for entry in self._entries.values() if entry.model]
         for model in ending:
@@ -405,5 +423,3 @@ class Bay:
             restarts=supervisor.restarts if supervisor else 0,
             error=entry.error.message if entry.error else None,
         )
-
-

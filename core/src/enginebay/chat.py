@@ -60,8 +60,18 @@ def render(
         raise RequestError(f"The model's chat template refuses these messages: {error}") from error
     except jinja2.exceptions.SecurityError as error:
         raise ModelLoadError(f"The model's chat template does what a template may not: {error}") from error
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError, RecursionError, AttributeError) as error:
-        raise RequestError(f"The model's chat template failed on these messages: {type(error).__name__}: {error}") from error
+    except (
+        jinja2.TemplateError,
+        TypeError,
+        ValueError,
+        KeyError,
+        ArithmeticError,
+        RecursionError,
+        AttributeError,
+    ) as error:
+        raise RequestError(
+            f"The model's chat template failed on these messages: {type(error).__name__}: {error}"
+        ) from error
     return "".join(parts)
 
 

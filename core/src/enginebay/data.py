@@ -215,11 +215,12 @@ class AppliedConstraint:
 
 @frozen
 class Sampling:
-    """How a token is drawn. The order is: penalties and bias, constraint, top-k, top-p, min-p, temperature, draw.
+    """How a token is drawn. The order is: penalties, DRY, bias, constraint, top-n-sigma, top-k, typical, top-p, min-p,
+    XTC, temperature, draw.
 
-    ``temperature=0`` is greedy. ``top_k=0``, ``top_p=1``, ``min_p=0`` and ``repeat_penalty=1`` switch a filter off.
-    ``repeat_window_tokens`` is how many of the last tokens the three penalties see (0: all of them).
-    ``seed=None`` draws one; the result tells which.
+    ``temperature=0`` is greedy. ``top_k=0``, ``top_p=1``, ``min_p=0`` and ``repeat_penalty=1`` switch a filter off;
+    what follows ``seed`` is off as it is. A window is how many of the last tokens are seen (0: all of them), and
+    ``dry_breakers`` are tokens that a repetition does not cross. ``seed=None`` draws one; the result tells which.
     """
 
     temperature: float = field(default=0.8, validator=bounded(0.0, 100.0))
@@ -232,6 +233,15 @@ class Sampling:
     repeat_window_tokens: int = field(default=64, validator=bounded(0, MAX_TOKENS))
     logit_bias: Mapping[int, float] = field(factory=dict)
     seed: int | None = field(default=None, validator=bounded(0, 2**64 - 1))
+    top_n_sigma: float = field(default=0.0, validator=bounded(0.0, 1000.0))
+    typical_p: float = field(default=1.0, validator=bounded(0.0, 1.0))
+    xtc_probability: float = field(default=0.0, validator=bounded(0.0, 1.0))
+    xtc_threshold: float = field(default=0.1, validator=bounded(0.0, 1.0))
+    dry_multiplier: float = field(default=0.0, validator=bounded(0.0, 100.0))
+    dry_base: float = field(default=1.75, validator=bounded(1.0, 100.0))
+    dry_allowed_tokens: int = field(default=2, validator=bounded(1, MAX_TOKENS))
+    dry_window_tokens: int = field(default=0, validator=bounded(0, MAX_TOKENS))
+    dry_breakers: frozenset[int] = frozenset()
 
     @logit_bias.validator
     def _finite_bias(self, _attribute: Attribute[Any], value: Mapping[int, float]) -> None:

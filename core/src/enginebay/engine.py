@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from enginebay.data import Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest, MemoryEstimate
-from enginebay.errors import ContractError, EngineError, EnginebayError, GenerationError, ModelLoadError, OutOfMemory, Unsupported
+from enginebay.errors import (
+    ContractError,
+    EnginebayError,
+    EngineError,
+    GenerationError,
+    ModelLoadError,
+    OutOfMemory,
+    Unsupported,
+)
 from enginebay.hookspecs import PROJECT, CompiledConstraint, EngineHooks, LoadedModel, OptionalHooks
 
 if TYPE_CHECKING:
@@ -33,7 +41,9 @@ def plugin_manager(plugin: object, observers: Iterable[object] = ()) -> pluggy.P
             manager.register(observer)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise ContractError(f"A plugin does not fit the hooks: {error}", hint="Compare it with the hook reference.") from error
+        raise ContractError(
+            f"A plugin does not fit the hooks: {error}", hint="Compare it with the hook reference."
+        ) from error
     return manager
 
 
@@ -69,7 +79,9 @@ class Stream(Iterator[Chunk]):
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -84,7 +96,9 @@ class Engine:
         what = f"{self.info.name} could not load {request.path}"
         loaded: LoadedModel = self._call("load", ModelLoadError, what, request=request)
         if not hasattr(loaded, "info") or not hasattr(loaded, "close"):
-            raise ContractError(f"The hook load of {self.info.name} returned {type(loaded).__name__}, not a loaded model.")
+            raise ContractError(
+                f"The hook load of {self.info.name} returned {type(loaded).__name__}, not a loaded model."
+            )
         return loaded
 
     def estimate(self, request: LoadRequest) -> MemoryEstimate | None:
@@ -114,7 +128,9 @@ class Engine:
             health = self._call("health", EngineError, f"{self.info.name} could not tell its health", model=model)
         except EnginebayError as error:
             return Health(False, self.info.name, reason=error.message, hint=error.hint)
-        return health if isinstance(health, Health) else Health(False, self.info.name, reason="health returned no Health")
+        return (
+            health if isinstance(health, Health) else Health(False, self.info.name, reason="health returned no Health")
+        )
 
     def embed(self, model: LoadedModel, texts: Sequence[str], normalize: bool) -> npt.NDArray[np.float32]:
         what = f"{self.info.name} could not embed"
@@ -152,7 +168,9 @@ class Engine:
         except Exception as error:
             raise translated(error, kind, what) from error
         if value is None:
-            raise ContractError(f"The hook {hook} of {self.info.name} returned nothing.", engine=self.info.name, hook=hook)
+            raise ContractError(
+                f"The hook {hook} of {self.info.name} returned nothing.", engine=self.info.name, hook=hook
+            )
         return value
 
 

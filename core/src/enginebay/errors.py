@@ -1,25 +1,25 @@
 """The one tree of errors, grouped by who must act. It knows nothing of engines; it is imported by everything.
 
-    EnginebayError
-    ├── ConfigError            the configuration's author     config_error
-    │   └── UnknownEngine                                     unknown_engine
-    ├── InstallError           the person who installs        install_error
-    │   └── EngineUnavailable                                 engine_unavailable
-    ├── RequestError           the caller of a request        invalid_request
-    │   ├── ModelNotFound                                     model_not_found
-    │   ├── ContextOverflow                                   context_overflow
-    │   ├── GrammarError                                      grammar_error
-    │   ├── Unsupported                                       unsupported
-    │   ├── SessionError                                      session_error
-    │   ├── Cancelled                                         cancelled
-    │   ├── Timeout                                           timeout
-    │   └── QueueFull                                         queue_full
-    ├── EngineError            the engine                     engine_error
-    │   ├── ModelLoadError                                    model_load_error
-    │   ├── GenerationError                                   generation_error
-    │   ├── OutOfMemory                                       out_of_memory
-    │   └── EngineCrashed                                     engine_crashed
-    └── ContractError          the plugin's author            contract_error
+EnginebayError
+├── ConfigError            the configuration's author     config_error
+│   └── UnknownEngine                                     unknown_engine
+├── InstallError           the person who installs        install_error
+│   └── EngineUnavailable                                 engine_unavailable
+├── RequestError           the caller of a request        invalid_request
+│   ├── ModelNotFound                                     model_not_found
+│   ├── ContextOverflow                                   context_overflow
+│   ├── GrammarError                                      grammar_error
+│   ├── Unsupported                                       unsupported
+│   ├── SessionError                                      session_error
+│   ├── Cancelled                                         cancelled
+│   ├── Timeout                                           timeout
+│   └── QueueFull                                         queue_full
+├── EngineError            the engine                     engine_error
+│   ├── ModelLoadError                                    model_load_error
+│   ├── GenerationError                                   generation_error
+│   ├── OutOfMemory                                       out_of_memory
+│   └── EngineCrashed                                     engine_crashed
+└── ContractError          the plugin's author            contract_error
 """
 
 from __future__ import annotations

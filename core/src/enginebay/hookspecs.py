@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pluggy
 
-from enginebay.data import AppliedConstraint, Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest, MemoryEstimate, ModelInfo
+from enginebay.data import (
+    AppliedConstraint,
+    Chunk,
+    Constraint,
+    EngineInfo,
+    GenerateRequest,
+    Health,
+    LoadRequest,
+    MemoryEstimate,
+    ModelInfo,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +44,7 @@ class CompiledConstraint(Protocol):
 
 
 ModelT = TypeVar("ModelT", bound=LoadedModel)
+ModelT_contra = TypeVar("ModelT_contra", bound=LoadedModel, contravariant=True)
 
 
 class EngineHooks(Protocol[ModelT]):
@@ -104,7 +115,7 @@ class EngineHooks(Protocol[ModelT]):
         ...
 
 
-class OptionalHooks(Protocol[ModelT]):
+class OptionalHooks(Protocol[ModelT_contra]):
     """Hooks that an engine implements if it declares the capability of the same name."""
 
     @hookspec(firstresult=True)
@@ -118,7 +129,7 @@ class OptionalHooks(Protocol[ModelT]):
         ...
 
     @hookspec(firstresult=True)
-    def detokenize(self, model: ModelT, tokens: Sequence[int]) -> bytes:
+    def detokenize(self, model: ModelT_contra, tokens: Sequence[int]) -> bytes:
         """Turn token ids into bytes, special tokens as their text. A token can be part of a character.
 
         :param model: what ``load`` returned
@@ -128,7 +139,7 @@ class OptionalHooks(Protocol[ModelT]):
         ...
 
     @hookspec(firstresult=True)
-    def embed(self, model: ModelT, texts: Sequence[str], normalize: bool) -> npt.NDArray[np.float32]:
+    def embed(self, model: ModelT_contra, texts: Sequence[str], normalize: bool) -> npt.NDArray[np.float32]:
         """Embed texts.
 
         :param model: what ``load`` returned
@@ -139,7 +150,7 @@ class OptionalHooks(Protocol[ModelT]):
         ...
 
     @hookspec(firstresult=True)
-    def rerank(self, model: ModelT, query: str, documents: Sequence[str]) -> list[float]:
+    def rerank(self, model: ModelT_contra, query: str, documents: Sequence[str]) -> list[float]:
         """Score how well each document answers the query.
 
         :param model: what ``load`` returned
@@ -150,7 +161,7 @@ class OptionalHooks(Protocol[ModelT]):
         ...
 
     @hookspec(firstresult=True)
-    def save_session(self, model: ModelT, tokens: Sequence[int]) -> bytes:
+    def save_session(self, model: ModelT_contra, tokens: Sequence[int]) -> bytes:
         """The engine's own state after these tokens, if it still holds them; otherwise empty bytes.
 
         :param model: what ``load`` returned
@@ -160,7 +171,7 @@ class OptionalHooks(Protocol[ModelT]):
         ...
 
     @hookspec(firstresult=True)
-    def load_session(self, model: ModelT, tokens: Sequence[int], state: bytes) -> int:
+    def load_session(self, model: ModelT_contra, tokens: Sequence[int], state: bytes) -> int:
         """Take back what ``save_session`` gave, so that a prompt that begins with ``tokens`` is not computed again.
 
         :param model: what ``load`` returned

@@ -28,7 +28,7 @@ class MovingStream(Iterator[Chunk]):
         self._release = release
         self._lock = threading.Lock()
         self._target: tuple[Model, Release] | None = None
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self.over = False
         self._stream: Stream = model.submit(request)
 
@@ -42,7 +42,7 @@ class MovingStream(Iterator[Chunk]):
             self._given.extend(chunk.tokens)
             if chunk.finish is None:
                 return chunk
-            if chunk.finish.reason != "cancelled" or self._target is None or self._cancelled:
+            if chunk.finish.reason != "cancelled" or self._target is None or self._cancelled.is_set():
                 self._end()
                 return chunk
             # The text of a cancelled end is what had been held back; the next model will give it in its time.
@@ -55,7 +55,7 @@ class MovingStream(Iterator[Chunk]):
             except BaseException:
                 self._end()
                 raise
-            if self._cancelled:
+            if self._cancelled.is_set():
                 self._stream.cancel()
             if chunk.tokens:
                 return evolve(chunk, text="", finish=None)
@@ -76,7 +76,7 @@ class MovingStream(Iterator[Chunk]):
 
     def cancel(self) -> None:
         """Ask for the end; the last chunk follows."""
-        self._cancelled = True
+        self._cancelled.set()
         self._stream.cancel()
 
     def close(self) -> None:

@@ -53,7 +53,9 @@ class Collector:
         """
         finish = self._last.finish if self._last else None
         if finish is None:
-            raise ContractError(f"{self._engine} ended a stream without saying how.", engine=self._engine, hook="generate")
+            raise ContractError(
+                f"{self._engine} ended a stream without saying how.", engine=self._engine, hook="generate"
+            )
         return Result(
             text="".join(self._text),
             tokens=tuple(self._tokens),

@@ -98,9 +98,9 @@ class Session:
         session.tokens = header.tokens
         session.messages = [dict(message) for message in header.messages]
         same = (header.engine, header.engine_version) == (info.engine, model.engine_version)
-        if native and same and "load_session" in info.capabilities:
-            if header.model_sha256 == _sha256(info.path, _stamp(info.path)):
-                model.load_state(header.tokens, native)
+        usable = native and same and "load_session" in info.capabilities
+        if usable and header.model_sha256 == _sha256(info.path, _stamp(info.path)):
+            model.load_state(header.tokens, native)
         return session
 
     def close(self) -> None:
@@ -111,7 +111,9 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -157,8 +157,7 @@ def test_a_queue_is_bounded_and_what_waits_can_be_cancelled() -> None:
             running = [bounded.stream("wait " * 20, max_tokens=50) for _ in range(3)]
             time.sleep(0.1)
             with pytest.raises(QueueFull) as caught:
-                for _ in range(3):
-                    running.append(bounded.stream("wait " * 20, max_tokens=50))
+                running.extend(bounded.stream("wait " * 20, max_tokens=50) for _ in range(3))
             assert caught.value.fields["retry_after_seconds"] >= 1
             running[2].cancel()
             assert [chunk.finish.reason for chunk in running[2] if chunk.finish] == ["cancelled"]

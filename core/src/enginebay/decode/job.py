@@ -27,7 +27,12 @@ class Job:
     """
 
     def __init__(
-        self, request: GenerateRequest, seed: int, vocabulary: Vocabulary, context_tokens: int, compiled: Compiled | None
+        self,
+        request: GenerateRequest,
+        seed: int,
+        vocabulary: Vocabulary,
+        context_tokens: int,
+        compiled: Compiled | None,
     ) -> None:
         self.request = request
         self.tokens = list(request.prompt)
@@ -77,14 +82,18 @@ class Job:
             self._whole.append(text)
         if self._text.stopped is not None:
             self.over = "stop"
-        elif self.request.max_tokens is not None and len(self._generated) >= self.request.max_tokens:
-            self.over = "length"
-        elif self.request.context == "error" and len(self.tokens) + 1 >= self._context_tokens:
+        elif self._is_long_enough():
             self.over = "length"
         self.tokens.append(token)
         if self.over is None:
             self._make_room()
         return text
+
+    def _is_long_enough(self) -> bool:
+        limit = self.request.max_tokens
+        if limit is not None and len(self._generated) >= limit:
+            return True
+        return self.request.context == "error" and len(self.tokens) + 1 >= self._context_tokens
 
     def accept(self, token: int, logprob: TokenLogprob | None) -> None:
         """Take the token that was drawn, and give out what it adds."""
@@ -99,7 +108,11 @@ class Job:
             self.finish(self.over, text, (token,), logprobs)
 
     def finish(
-        self, reason: FinishReason, text: str = "", tokens: tuple[int, ...] = (), logprobs: tuple[TokenLogprob, ...] = ()
+        self,
+        reason: FinishReason,
+        text: str = "",
+        tokens: tuple[int, ...] = (),
+        logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
         """Give out the last chunk."""
         self.over = reason

@@ -80,7 +80,7 @@ class OwnerThread:
                 function, future = self._calls.popleft()
                 try:
                     future.set_result(function())
-                except BaseException as error:  # noqa: BLE001 - it belongs to the caller's thread
+                except BaseException as error:
                     future.set_exception(error)
                 del function, future
             self._awake = False

@@ -138,7 +138,7 @@ class Embeds(Protocol):
         ...
 
 
-class StepInterrupted(Exception):  # noqa: N818 - a signal between the toolkit and an engine, never seen by users
+class StepInterrupted(Exception):
     """A step was given up on request; the sequences that it fed are empty."""
 
 

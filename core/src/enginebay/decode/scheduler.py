@@ -127,7 +127,7 @@ class Scheduler:
             job.admitted = time.monotonic()
             try:
                 self.slots.take(job)
-            except Exception as error:  # noqa: BLE001 - whatever the engine raised, one request ends and no other
+            except Exception as error:
                 job.fail(_translated(error))
 
     def _next(self) -> Job | None:
@@ -165,7 +165,7 @@ class Scheduler:
             if self._cancels and self._sole:
                 return
             logits = self._model.step(feeds)
-        except Exception as error:  # noqa: BLE001 - native libraries raise anything; the jobs get an error of the tree
+        except Exception as error:
             self._recover(chosen, error)
             return
         finally:
@@ -297,7 +297,9 @@ def _translated(error: Exception) -> EnginebayError:
     if isinstance(error, EnginebayError):
         return error
     if isinstance(error, MemoryError):
-        wrapped: EnginebayError = OutOfMemory("Memory ran out in a step of the model.", hint="Use a smaller context_tokens.")
+        wrapped: EnginebayError = OutOfMemory(
+            "Memory ran out in a step of the model.", hint="Use a smaller context_tokens."
+        )
     elif isinstance(error, StepInterrupted):
         wrapped = Cancelled("The step was given up.")
     else:

@@ -79,7 +79,7 @@ class Child:
             self._writer.send({"k": "reply", "id": number, "value": value})
         except EnginebayError as error:
             self._writer.send({"k": "error", "id": number, "error": error.to_dict()})
-        except Exception as error:  # noqa: BLE001 - the host gets every failure as an error of the tree
+        except Exception as error:
             wrapped = ContractError(f"A worker could not answer: {type(error).__name__}: {error}")
             self._writer.send({"k": "error", "id": number, "error": wrapped.to_dict()})
 
@@ -89,7 +89,7 @@ class Child:
         sys.path[:] = message["sys_path"]
         plugin = registry.load(message["engine"])
         request = structure(message["request"], LoadRequest, error=RequestError)
-        options = structure(message["options"], plugin.info.options, error=RequestError)
+        options: Any = structure(message["options"], plugin.info.options, error=RequestError)
         self._engine = Engine(plugin.module, plugin.info)
         self._model = self._engine.load(evolve(request, options=options))
         return unstructure(self._model.info)
@@ -179,7 +179,8 @@ def main() -> None:
     try:
         child.serve()
     except (BrokenFrame, OSError, KeyError) as error:
-        print(f"worker: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"worker: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()
         status = 1
     os._exit(status)  # native libraries run finalizers that hang or abort; the memory goes back either way
 

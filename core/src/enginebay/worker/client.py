@@ -40,7 +40,7 @@ class Death:
         }
 
 
-class WorkerDied(Exception):  # noqa: N818 - a finding; what it means to a request is decided elsewhere
+class WorkerDied(Exception):
     """The worker is gone; ``death`` says how, ``running`` how many requests it had."""
 
     def __init__(self, death: Death, running: int = 0) -> None:
@@ -240,6 +240,6 @@ def unpacked(packed: list[Any]) -> Chunk:
     text, tokens, *rest = packed
     if not rest:
         return Chunk(text, tuple(tokens))
-    logprobs = structure(rest[0], tuple[TokenLogprob, ...], error=EnginebayError)  # type: ignore[arg-type]
+    logprobs = structure(rest[0], tuple[TokenLogprob, ...], error=EnginebayError)
     finish = structure(rest[1], Finish, error=EnginebayError) if rest[1] is not None else None
     return Chunk(text, tuple(tokens), logprobs, finish)

@@ -17,7 +17,7 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 READ_BYTES = 256 * 1024
 
 
-class BrokenFrame(Exception):  # noqa: N818 - a finding, which the reader turns into a dead worker
+class BrokenFrame(Exception):
     """What was read is not a frame."""
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -166,5 +165,3 @@ class EngineProcess:
 
 
 _CONTROL = {code: f"\\x{code:02x}" for code in range(32) if code != 9}
-
-

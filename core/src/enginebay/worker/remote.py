@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from enginebay.data import AppliedConstraint, Chunk, Constraint, EngineInfo, GenerateRequest, Health, LoadRequest, ModelInfo
+from enginebay.data import (
+    AppliedConstraint,
+    Chunk,
+    Constraint,
+    EngineInfo,
+    GenerateRequest,
+    Health,
+    LoadRequest,
+    ModelInfo,
+)
 from enginebay.engine import Engine
 from enginebay.errors import EnginebayError, EngineCrashed, RequestError, Timeout
 from enginebay.hookspecs import hookimpl

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from attrs import evolve, field, frozen
 
 from enginebay.data import LoadRequest, ModelInfo, NoOptions, bounded
-from enginebay.errors import Cancelled, EngineCrashed, EnginebayError, OutOfMemory, RequestError
+from enginebay.errors import Cancelled, EnginebayError, EngineCrashed, OutOfMemory, RequestError
 from enginebay.structure import structure, unstructure
 from enginebay.worker.client import Death, Worker, WorkerDied
 
@@ -124,7 +124,7 @@ class Supervisor:
                 self._bury(died.death)
             except EnginebayError as error:
                 self._give_up(error)
-            except Exception as error:  # noqa: BLE001 - a supervisor that dies would leave everybody waiting
+            except Exception as error:
                 self._give_up(EngineCrashed(f"{self._engine} could not be started: {type(error).__name__}: {error}"))
         worker = self._worker
         if worker and not worker.died:
@@ -241,4 +241,3 @@ def crashed(what: str, death: Death | None, next_try_seconds: float | None = Non
         hint = f"It is tried again in {next_try_seconds:.0f} s. {hint}"
         fields["retry_after_seconds"] = round(next_try_seconds, 1)
     return EngineCrashed(f"{what}{ended}.", hint=hint, **fields)
-
