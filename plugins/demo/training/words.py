@@ -111,4 +111,4 @@ class Writer:
         return str(self.choose((f"-{value}", f"{value}.{self.random.randint(1, 9)}")))
 
     def listed_or_word(self, options: Sequence[str]) -> str:
-        return str(self.choose(options)) if self.unseen or self.chance(0.8) else self.word()
+        return str(self.choose(options)) if self.listed == 1.0 or self.chance(0.8) else self.word()
