@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import data_page
 import pytest
 
 from enginebay.errors import BY_CODE
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOCALLY = "--no-deps --no-index --no-build-isolation"
-ENVIRONMENT = {"ENGINEBAY_ENGINE": "mnn", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
@@ -24,6 +25,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
+    """A home of its own, where ``mnn`` is configured: readers install one engine, and here are all of them."""
+    (folder / "enginebay.toml").write_text('engine = "mnn"\n')
     scripts = str(Path(sys.executable).parent)
     own = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     return {**os.environ, **ENVIRONMENT, **own, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
@@ -86,3 +89,9 @@ def test_the_project_speaks_of_itself_alone() -> None:
         if path.suffix in {".py", ".md", ".toml", ".ini"} and path.exists() and path != Path(__file__):
             found = DIAGNOSTIC.search(path.read_text(encoding="utf-8"))
             assert not found, f"{name}: {found[0] if found else ''}"
+
+
+def test_the_page_of_values_is_the_code() -> None:
+    assert (ROOT / "docs/reference/data.md").read_text() == data_page.page(), (
+        "python tests/data_page.py > docs/reference/data.md"
+    )
