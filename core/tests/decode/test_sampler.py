@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from attrs import evolve
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enginebay.data import Sampling
-from enginebay.decode.draw import gumbel, hashes, position_key
+from enginebay.decode.draw import coin, gumbel, hashes, position_key
 from enginebay.decode.sampler import SequenceSampler, log_probabilities, sample
 from enginebay.errors import GenerationError, RequestError
 
@@ -42,6 +42,9 @@ def adjusted(row: Row, sampling: Sampling, tokens: Sequence[int], mask: Mask | N
         value = value / f32(sampling.repeat_penalty) if value > 0 else value * f32(sampling.repeat_penalty)
         count = f32(window.count(token))
         values[token] = value - (count * f32(sampling.frequency_penalty) + f32(sampling.presence_penalty))
+    for token, length in repetitions(sampling, list(tokens)).items():
+        grown = sampling.dry_base ** (length - sampling.dry_allowed_tokens)
+        values[token] -= f32(min(sampling.dry_multiplier * grown, 1e6))
     for token, bias in sampling.logit_bias.items():
         values[token] += f32(bias)
     if mask is not None:
@@ -49,29 +52,62 @@ def adjusted(row: Row, sampling: Sampling, tokens: Sequence[int], mask: Mask | N
     return [float(value) for value in values]
 
 
-def survivors(values: list[float], sampling: Sampling, slip: float = 0.0) -> list[int]:
-    """The tokens that may be drawn, best first, by sorting all of them. ``slip`` shifts where top-p ends."""
+def repetitions(sampling: Sampling, tokens: list[int]) -> dict[int, int]:
+    """For each token that would prolong a repetition the length of the longest one, by comparing all pairs of ends."""
+    found: dict[int, int] = {}
+    tokens = tokens[-sampling.dry_window_tokens :] if sampling.dry_window_tokens else tokens
+    for end in range(1, len(tokens)):
+        n = 0
+        while n < end and tokens[end - 1 - n] == tokens[-1 - n] and tokens[-1 - n] not in sampling.dry_breakers:
+            n += 1
+        if n >= sampling.dry_allowed_tokens and sampling.dry_multiplier > 0:
+            found[tokens[end]] = max(n, found.get(tokens[end], 0))
+    return found
+
+
+def first_to_share(left: list[int], weights: Mapping[int, float], share: float) -> list[int]:
+    """The first tokens that together have a share of the weight; at least one."""
+    reached, limit = 0.0, share * math.fsum(weights[i] for i in left)
+    kept: list[int] = []
+    for i in left:
+        if kept and reached >= limit:
+            break
+        kept.append(i)
+        reached += weights[i]
+    return kept
+
+
+def survivors(values: list[float], sampling: Sampling, key: int, slip: float = 0.0) -> list[int]:
+    """The tokens that may be drawn, best first, by sorting all of them. ``slip`` shifts where a share ends."""
     left = sorted((i for i, value in enumerate(values) if value > -math.inf), key=lambda i: (-values[i], i))
+    weights = {i: math.exp(values[i] - values[left[0]]) for i in left}
+    if sampling.top_n_sigma:
+        deviation = np.std(np.array([value for value in values if value > -math.inf]))
+        left = [i for i in left if values[i] >= np.float32(values[left[0]] - sampling.top_n_sigma * deviation)]
     if sampling.top_k:
         left = left[: sampling.top_k]
+    if sampling.typical_p < 1:
+        total = math.fsum(weights[i] for i in left)
+        surprise = {i: math.log(total) - values[i] + values[left[0]] for i in left}
+        entropy = math.fsum(weights[i] / total * surprise[i] for i in left)
+        nearest = sorted(left, key=lambda i: abs(surprise[i] - entropy))
+        typical = set(first_to_share(nearest, weights, sampling.typical_p + slip))
+        left = [i for i in left if i in typical]
     if sampling.top_p < 1:
-        weights = [math.exp(values[i] - values[left[0]]) for i in left]
-        share = (sampling.top_p + slip) * math.fsum(weights)
-        n, reached = 1, weights[0]
-        while n < len(left) and reached < share:
-            reached += weights[n]
-            n += 1
-        left = left[:n]
+        left = first_to_share(left, weights, sampling.top_p + slip)
     if sampling.min_p:
         floor = np.float32(values[left[0]] + math.log(sampling.min_p))
         left = [i for i in left if values[i] >= floor]
+    if coin(key) < sampling.xtc_probability:
+        share = sampling.xtc_threshold * math.fsum(weights[i] for i in left)
+        left = left[max(0, sum(weights[i] >= share for i in left) - 1) :]
     return left
 
 
 def reference(values: list[float], sampling: Sampling, seed: int, position: int, slip: float = 0.0) -> int:
-    left = survivors(values, sampling, slip)
     if sampling.temperature == 0:
-        return left[0]
+        return values.index(max(values))
+    left = survivors(values, sampling, position_key(seed, position), slip)
     scores = [(values[i] - values[left[0]]) / sampling.temperature for i in left]
     return left[int(np.argmax(np.array(scores) + noise(seed, position, left)))]
 
@@ -87,6 +123,15 @@ samplings = st.builds(
     presence_penalty=st.sampled_from([0.0, 0.0, 0.5]),
     repeat_window_tokens=st.sampled_from([0, 1, 3, 64]),
     logit_bias=st.dictionaries(st.integers(0, 6), st.sampled_from([-100.0, -1.0, 0.5, 100.0]), max_size=2),
+    top_n_sigma=st.sampled_from([0.0, 0.0, 0.5, 2.0]),
+    typical_p=st.sampled_from([1.0, 1.0, 0.0, 0.3, 0.9]),
+    xtc_probability=st.sampled_from([0.0, 0.0, 0.5, 1.0]),
+    xtc_threshold=st.sampled_from([0.01, 0.1, 0.3]),
+    dry_multiplier=st.sampled_from([0.0, 0.8, 50.0]),
+    dry_base=st.sampled_from([1.0, 1.75, 10.0]),
+    dry_allowed_tokens=st.integers(1, 3),
+    dry_window_tokens=st.sampled_from([0, 1, 5]),
+    dry_breakers=st.frozensets(st.integers(0, 2), max_size=1),
 )
 
 
@@ -108,7 +153,8 @@ def rows(draw: st.DrawFn, width: int) -> Row:
 def check(batch: list[Row], sampling: list[Sampling], masks: list[Mask | None], tokens: list[int]) -> None:
     """Compare a batch with the reference, row by row."""
     values = [adjusted(*parts) for parts in zip(batch, sampling, [tokens] * len(batch), masks, strict=True)]
-    assume(all(max(row) > -math.inf for row in values))
+    if any(max(row) == -math.inf for row in values):
+        return
     states = [SequenceSampler(one, 7 + i, tokens[:2]) for i, one in enumerate(sampling)]
     for state in states:
         for token in tokens[2:]:
@@ -127,7 +173,7 @@ def masks_of(width: int) -> st.SearchStrategy[Mask | None]:
     return st.one_of(st.none(), st.floats(0.0, 1.0).map(lambda share: np.arange(width) % 97 < share * 97))
 
 
-histories = st.lists(st.integers(0, 7), max_size=9)
+histories = st.one_of(st.lists(st.integers(0, 7), max_size=9), st.lists(st.integers(0, 2), max_size=12))
 
 
 @given(st.data(), st.lists(samplings, min_size=1, max_size=4), st.sampled_from([8, 100, 1500]), histories)
@@ -148,6 +194,17 @@ def test_a_batch_gives_what_sorting_everything_gives(
 def test_so_does_a_wide_row(data: st.DataObject | None, sampling: Sampling) -> None:
     row = data.draw(rows(WIDE)) if data else np.round(np.random.default_rng(1).normal(0, 1, WIDE), 1).astype(np.float32)
     check([row, row[::-1]], [sampling, OFF], [None, None], [3, 3, 4])
+
+
+@pytest.mark.parametrize("spread", [0.5, 2.0])
+def test_so_does_a_wide_row_wherever_its_filters_end(spread: float) -> None:
+    """From a few tokens to nearly all, with a temperature that makes what the filters exclude likely to win."""
+    row = np.random.default_rng(9).normal(0, spread, WIDE).astype(np.float32)
+    sampling = [evolve(OFF, temperature=8.0, top_p=float(share)) for share in np.linspace(0.02, 0.98, 49)]
+    sampling += [evolve(OFF, temperature=8.0, min_p=float(share)) for share in np.geomspace(1e-4, 0.9, 20)]
+    sampling += [evolve(OFF, temperature=8.0, top_p=0.9, min_p=float(share)) for share in np.geomspace(1e-4, 0.9, 20)]
+    for one in sampling:
+        check([row], [one], [None], [])
 
 
 def draws(row: Row, sampling: Sampling, n: int) -> npt.NDArray[np.int64]:
@@ -192,6 +249,8 @@ def test_noise_of_neighbours_is_independent() -> None:
     assert abs(one.mean() - 0.5) < limit
     for a, b in ((one[:, 1:], one[:, :-1]), (one[1:], one[:-1]), (one, other), (one[:, 64:], one[:, :-64])):
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < limit
+    half, same = (hashes(tokens, np.array([9, k], np.uint32)).tolist() for k in (1, 2))
+    assert set(half).isdisjoint(same)
     winners = np.bincount(one.argmax(axis=1), minlength=500)
     assert winners.max() < 8
 
@@ -229,7 +288,7 @@ def test_the_penalty_window_slides() -> None:
     tokens = [int(token) for token in rng.integers(0, 8, 60)]
     state = SequenceSampler(sampling, 0, tokens[:9])
     for n in range(9, 60):
-        row = rng.normal(0, 1, 10).astype(np.float32)
+        row = rng.normal(n % 2 * -3, 1, 10).astype(np.float32)
         assert sample(row[None], [state], [None]) == [int(np.argmax(adjusted(row, sampling, tokens[:n], None)))]
         state.accept(tokens[n])
 

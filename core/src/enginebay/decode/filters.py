@@ -1,4 +1,13 @@
-"""Which tokens may be drawn: top-k, top-p and min-p over a batch of rows. It knows no penalties, masks or sequences.
+"""Which tokens may be drawn, over a batch of rows. It knows no penalties, masks or sequences.
+
+    top-n-sigma  Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024
+    top-k        Fan, Lewis and Dauphin, "Hierarchical Neural Story Generation", 2018
+    typical      Meister et al., "Locally Typical Sampling", 2022
+    top-p        Holtzman et al., "The Curious Case of Neural Text Degeneration", 2019
+    min-p        Nguyen et al., "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs", 2024
+    XTC          "exclude top choices": no paper; as in llama.cpp, whose order this is
+
+Each looks at what the ones before it left, with probabilities that are those of temperature 1.
 
 What a filter keeps is a matter of a few tokens, so a row is first cut down to the tokens above a bound that cannot hide
 any of them, at the price of a comparison for each logit. The filters then work on all rows together, in float64.
@@ -14,7 +23,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from enginebay.data import Sampling
-from enginebay.decode.draw import Doubles, Floats, Hashes, draw_wide, gumbel, hashes, split_keys
+from enginebay.decode.draw import Doubles, Floats, Hashes, coin, draw_wide, gumbel, hashes, split_keys
 
 _LOWEST = np.finfo(np.float32).min
 _NO_LOGIT = np.float32(-np.inf)
@@ -45,13 +54,10 @@ def largest_bounds(rows: Floats, ranks: Sequence[int]) -> Floats:
     ranks = [rank or width for rank in ranks]
     parts = min(width, max(1024, 4 * max(ranks)))
     depth = width // parts
-    maxima = rows
     if depth > 1:
         maxima = rows[:, : depth * parts].reshape(n, depth, parts).max(axis=1)
-        rest = width - depth * parts
-        np.maximum(maxima[:, :rest], rows[:, depth * parts :], out=maxima[:, :rest])
     else:
-        parts = width
+        maxima, parts = rows, width
     at = [parts - rank for rank in ranks]
     maxima = np.partition(maxima, sorted(set(at)), axis=1)
     bounds: Floats = maxima[np.arange(n), at]
@@ -68,13 +74,15 @@ def draw_rows(
     :param keys: from ``position_key``
     """
     width = rows[0].shape[0]
+    rows = [_top_n_sigma(*row) if row[2].top_n_sigma else row[0] for row in zip(rows, peaks, settings, strict=True)]
     tokens = [-1] * len(rows)
     left, kept, masses = [], [], []
     if width <= _NARROW:
         left, kept, masses = [*range(len(rows))], _kept_of_narrow(rows, settings), [math.nan] * len(rows)
     else:
         for i, (row, peak, sampling) in enumerate(zip(rows, peaks, settings, strict=True)):
-            whole = _Weights.of(row, peak) if sampling.top_p < 1 and not _rank(sampling, width) else None
+            all_seen = not _rank(sampling, width) and sampling.typical_p == 1
+            whole = _Weights.of(row, peak) if sampling.top_p < 1 and all_seen else None
             some = _kept_of_wide(row, peak, sampling, whole)
             if some is None:
                 tokens[i] = _draw_unsorted(row, peak, sampling, whole, keys[i])
@@ -128,14 +136,23 @@ def _kept_of_wide(row: Floats, peak: float, sampling: Sampling, whole: _Weights 
     """The tokens above a bound below which no filter keeps any, or None if they are too many."""
     if rank := _rank(sampling, row.shape[0]):
         return np.flatnonzero(row >= max(largest_bounds(row[None], [rank])[0], _LOWEST))
+    xtc = sampling.xtc_probability > 0
+    if sampling.typical_p < 1 or (xtc and sampling.min_p == 0):
+        return np.flatnonzero(row >= _LOWEST)
     if sampling.min_p > 0:
         kept = np.flatnonzero(row >= _min_p_floor(peak, sampling))
-        return kept if kept.shape[0] <= _NARROW else None
+        return kept if xtc or kept.shape[0] <= _NARROW else None
     if whole is None:
         return None
     kept = np.flatnonzero(row >= max(largest_bounds(row[None], [_NUCLEUS_GUESS])[0], _LOWEST))
     enough = float(whole.each[kept].sum()) >= sampling.top_p * whole.mass * (1 + 1e-5)
     return kept if enough and kept.shape[0] <= _NARROW else None
+
+
+def _top_n_sigma(row: Floats, peak: float, sampling: Sampling) -> Floats:
+    """The row with -inf for logits more than ``top_n_sigma`` standard deviations of all finite ones below the best."""
+    deviation = float(row[row >= _LOWEST].std(dtype=np.float64))
+    return keep_only(row, row >= np.float32(peak - sampling.top_n_sigma * deviation))
 
 
 def _min_p_floor(peak: float, sampling: Sampling) -> np.float32:
@@ -185,24 +202,57 @@ def _filter_and_draw(
     """Exact filters and the draw over several rows, each with its settings. ``values`` and ``tokens``: shape (n, m)."""
     n, m = values.shape
     ranks = [sampling.top_k or m for sampling in settings]
-    if min(ranks) < m or any(sampling.top_p < 1 for sampling in settings):
+    typical = any(sampling.typical_p < 1 for sampling in settings)
+    nucleus = any(sampling.top_p < 1 for sampling in settings)
+    # XTC is decided once a position; a threshold of 2 never excludes.
+    xtc = [s.xtc_threshold if coin(key) < s.xtc_probability else 2.0 for s, key in zip(settings, keys, strict=True)]
+    if min(ranks) < m or typical or nucleus or min(xtc) <= 1:
         # Tokens are in order of id, and a stable sort keeps that among equals: the lower id is the better one.
         order = np.argsort(-values, axis=1, kind="stable")[:, : max(ranks)]
         at = np.arange(n)[:, None]
         values, tokens = values[at, order], tokens[at, order]
         if min(ranks) < values.shape[1]:
             values[np.arange(values.shape[1]) >= np.array(ranks)[:, None]] = -np.inf
+    if typical:
+        values[_not_typical(values, [sampling.typical_p for sampling in settings])] = -np.inf
     peak = values.max(axis=1, keepdims=True)
     gap: Doubles = values.astype(np.float64) - peak
-    if any(sampling.top_p < 1 for sampling in settings):
+    if nucleus:
         reached = np.exp(gap).cumsum(axis=1)
         total = np.where(np.isnan(masses), reached[:, -1], masses)
-        # What comes after the share is reached goes; where the share is 0, all but the first.
-        share = total * [sampling.top_p if sampling.top_p < 1 else 2.0 for sampling in settings]
-        gap[:, 1:][reached[:, :-1] >= share[:, None]] = -np.inf
+        gap[:, 1:][_beyond(reached, total, [sampling.top_p for sampling in settings])] = -np.inf
     if any(sampling.min_p > 0 for sampling in settings):
         floors = [_min_p_floor(p, sampling) for p, sampling in zip(peak[:, 0].tolist(), settings, strict=True)]
         gap[values < np.array(floors)[:, None]] = -np.inf
+    if min(xtc) <= 1:
+        weights = np.exp(gap)
+        top = weights >= np.array(xtc)[:, None] * weights.sum(axis=1, keepdims=True)
+        gap[top & (top.cumsum(axis=1) < top.sum(axis=1, keepdims=True))] = -np.inf
+        gap -= gap.max(axis=1, keepdims=True)
     gap /= np.array([[sampling.temperature] for sampling in settings])
     gap += gumbel(hashes(tokens, split_keys(keys)))
     return [int(token) for token in tokens[np.arange(n), gap.argmax(axis=1)]]
+
+
+def _beyond(reached: Doubles, total: Doubles, shares: list[float]) -> npt.NDArray[np.bool_]:
+    """What comes after the sum has reached a share (1: all) of the total, in the columns from the second on.
+
+    A share of 0 leaves the first that weighs anything.
+    """
+    limits = np.maximum(total * [share if share < 1 else 2.0 for share in shares], np.finfo(np.float64).tiny)
+    beyond: npt.NDArray[np.bool_] = reached[:, :-1] >= limits[:, None]
+    return beyond
+
+
+def _not_typical(values: Floats, shares: list[float]) -> npt.NDArray[np.bool_]:
+    """All but the tokens whose surprise is nearest to the expected one, up to a share of the probability."""
+    gap = values.astype(np.float64) - values.max(axis=1, keepdims=True)
+    weights = np.exp(gap)
+    total = weights.sum(axis=1, keepdims=True)
+    # The distance of -log(p) from the entropy, up to a constant that both have.
+    expected = -np.where(weights > 0, weights * gap, 0.0).sum(axis=1, keepdims=True) / total
+    order = np.argsort(np.abs(-gap - expected), axis=1, kind="stable")
+    at = np.arange(values.shape[0])[:, None]
+    out = np.zeros(values.shape, np.bool_)
+    out[at, order[:, 1:]] = _beyond(weights[at, order].cumsum(axis=1), total[:, 0], shares)
+    return out

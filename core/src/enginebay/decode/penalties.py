@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from enginebay.data import Sampling
 from enginebay.decode.draw import Floats
+
+_MOST = 1e6
 
 
 class RepeatPenalties:
@@ -65,6 +68,55 @@ class RepeatPenalties:
         logits = row[tokens]
         logits = np.where(logits > 0, logits / np.float32(self._repeat), logits * np.float32(self._repeat))
         row[tokens] = logits - (self._counts[:n] * np.float32(self._frequency) + np.float32(self._presence))
+
+
+class Dry:
+    """The "don't repeat yourself" penalty for a token that would prolong a repetition, as llama.cpp has it.
+
+    If the last ``n`` tokens stand in the window before, with a token after them, then that token's logit loses
+    ``multiplier * base ** (n - allowed)``, for the longest such ``n`` from ``allowed`` on, and at most a million. The
+    method has no paper; it is that of text-generation-webui, where it comes from.
+    """
+
+    def __init__(self, sampling: Sampling, tokens: Sequence[int]) -> None:
+        self._sampling = sampling
+        self._n = len(tokens)
+        self._tokens = np.array([*tokens, *[0] * 64], np.intp)
+        exponent = 0.0
+        if sampling.dry_base > 1:
+            exponent = max(0.0, math.log(_MOST / sampling.dry_multiplier) / math.log(sampling.dry_base))
+        self._longest = sampling.dry_allowed_tokens + min(1000, math.ceil(exponent))
+
+    @staticmethod
+    def wanted(sampling: Sampling) -> bool:
+        return sampling.dry_multiplier > 0
+
+    def accept(self, token: int) -> None:
+        if self._n == len(self._tokens):
+            self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)])
+        self._tokens[self._n] = token
+        self._n += 1
+
+    def apply(self, row: Floats) -> None:
+        settings = self._sampling
+        window = settings.dry_window_tokens or self._n
+        tokens = self._tokens[max(0, self._n - window) : self._n]
+        lengths = np.zeros(len(tokens), np.intp)
+        ends = np.arange(len(tokens) - 1)
+        for length in range(1, min(self._longest, len(tokens)) + 1):
+            last = tokens[-length]
+            ends = ends[ends >= length - 1]
+            ends = ends[tokens[ends - (length - 1)] == last]
+            if ends.size == 0 or int(last) in settings.dry_breakers:
+                break
+            lengths[ends] = length
+        ends = np.flatnonzero(lengths >= settings.dry_allowed_tokens)
+        if ends.size:
+            following, places = np.unique(tokens[ends + 1], return_inverse=True)
+            longest = np.zeros(len(following), np.intp)
+            np.maximum.at(longest, places, lengths[ends])
+            grown = settings.dry_base ** (longest - settings.dry_allowed_tokens).astype(np.float64)
+            row[following] -= np.minimum(settings.dry_multiplier * grown, _MOST).astype(np.float32)
 
 
 class Bias:

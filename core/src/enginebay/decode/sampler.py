@@ -1,8 +1,9 @@
 """From logits to tokens: one order of filters for all engines, over a batch. It knows no requests, steps or text.
 
-The order is: penalties, bias, constraint mask, top-k, top-p, min-p, temperature, draw. A token depends on nothing but
-the logits, the settings, the seed and the tokens so far; so a sequence that is resumed from its token ids alone goes on
-as if it had never stopped. Mirostat is absent for that reason: its state depends on past logits.
+The order is: penalties, DRY, bias, constraint mask, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
+A token depends on nothing but the logits, the settings, the seed and the tokens so far; so a sequence that is resumed
+from its token ids alone goes on as if it had never stopped. Mirostat is absent for that reason: its state depends on
+past logits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from enginebay.data import Sampling, TokenLogprob
 from enginebay.decode.draw import Floats, position_key
 from enginebay.decode.filters import draw_rows, keep_only, largest_bounds
-from enginebay.decode.penalties import Bias, RepeatPenalties
+from enginebay.decode.penalties import Bias, Dry, RepeatPenalties
 from enginebay.errors import GenerationError, RequestError
 
 
@@ -30,14 +31,14 @@ class SequenceSampler:
         self.sampling = sampling
         self._seed = seed
         self._position = len(prompt)
-        self._penalties = RepeatPenalties(sampling, prompt) if RepeatPenalties.wanted(sampling) else None
+        self._penalties = [kind(sampling, prompt) for kind in (RepeatPenalties, Dry) if kind.wanted(sampling)]
         self._bias = Bias(sampling.logit_bias) if sampling.logit_bias else None
 
     def accept(self, token: int) -> None:
         """Take the token that was drawn, or that was generated before."""
         self._position += 1
-        if self._penalties:
-            self._penalties.accept(token)
+        for penalty in self._penalties:
+            penalty.accept(token)
 
     def key(self) -> int:
         """The random bits of this position."""
@@ -47,8 +48,8 @@ class SequenceSampler:
         """Penalties, bias and mask: the same row if there are none, otherwise a changed copy."""
         if self._penalties or self._bias:
             row = row.copy()
-        if self._penalties:
-            self._penalties.apply(row)
+        for penalty in self._penalties:
+            penalty.apply(row)
         if self._bias:
             if self._bias.highest >= row.shape[0]:
                 raise RequestError(
