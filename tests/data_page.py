@@ -22,7 +22,7 @@ def section(cls: type) -> str:
         lines += ["| field | type | default |", "|---|---|---|"]
     for field in fields:
         default = "required" if field.default is attrs.NOTHING else f"`{shown(field.default)}`"
-        kind = str(field.type).replace("|", "\\|")
+        kind = str(cls.__annotations__[field.name]).replace("|", "\\|")
         lines.append(f"| `{field.name}` | `{kind}` | {default} |")
     return "\n".join(lines).rstrip() + "\n"
 
