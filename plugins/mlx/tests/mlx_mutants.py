@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import enginebay_demo
+
+DEMO = Path(enginebay_demo.__file__).parent / "models" / "mlx"
 EXTREMES = (
     -1,
     0,
@@ -42,6 +47,31 @@ def join(header: Any, data: bytes) -> bytes:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data
+
+
+def small(folder: Path) -> Path:
+    """A model of two layers with random weights, and the demo's tokenizer: 250 kB, so that hundreds of copies are cheap."""
+    width, inner, words = 32, 64, 768
+    shapes = {"model.embed_tokens.weight": [words, width], "model.norm.weight": [width]}
+    for layer in range(2):
+        for part in "qkvo":
+            shapes[f"model.layers.{layer}.self_attn.{part}_proj.weight"] = [width, width]
+        for part, shape in (("gate", [inner, width]), ("up", [inner, width]), ("down", [width, inner])):
+            shapes[f"model.layers.{layer}.mlp.{part}_proj.weight"] = shape
+        for part in ("input", "post_attention"):
+            shapes[f"model.layers.{layer}.{part}_layernorm.weight"] = [width]
+    random_, header, data = random.Random(3), {"__metadata__": {"format": "pt"}}, b""
+    for name, shape in shapes.items():
+        count = math.prod(shape)
+        entry = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
+        header |= {name: entry}
+        data += struct.pack(f"<{count}f", *(random_.uniform(-0.2, 0.2) for _ in range(count)))
+    shutil.copytree(DEMO, folder)
+    (folder / "model.safetensors").write_bytes(join(header, data))
+    config = json.loads((folder / "config.json").read_text())
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8, "num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps(config | heads | {"hidden_size": width, "intermediate_size": inner}))
+    return folder
 
 
 def mutate(random_: random.Random, folder: Path, target: Path) -> None:

@@ -76,7 +76,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensors(path: Path, entries: dict[str, Any], data_bytes: int) -> dict[str, Tensor]:
-    metadata = entries.pop("__metadata__", {})
+    metadata = entries.pop("__metadata__", None) or {}  # MLX itself writes null
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged(path, "has metadata that is not text")
     if not 1 <= len(entries) <= MAX_TENSORS:

@@ -152,7 +152,7 @@ class MlxSteps:
 
     def keep(self, sequence: int, n: int) -> int:
         length = self._lengths[sequence]
-        if n >= length > 0:
+        if n >= length:
             return length
         if n <= 0 or not self._caches.trim(sequence, length - n):
             n = 0
