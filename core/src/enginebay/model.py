@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -40,6 +40,15 @@ class Options(TypedDict, total=False):
     repeat_window_tokens: int
     logit_bias: Mapping[int, float]
     seed: int | None
+    top_n_sigma: float
+    typical_p: float
+    xtc_probability: float
+    xtc_threshold: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_tokens: int
+    dry_window_tokens: int
+    dry_breakers: Collection[int]
     stop: str | Sequence[str]
     constraint: Constraint | None
     logprobs: int | None
