@@ -1,4 +1,4 @@
-"""The engine ``echo`` keeps the contract."""
+"""The engine ``echo`` keeps the contract, in this process and in a worker of its own."""
 
 from enginebay.testing import EngineConformance
 
@@ -6,3 +6,9 @@ from enginebay.testing import EngineConformance
 class TestEcho(EngineConformance):
     engine = "echo"
     model = "echo"
+
+
+class TestEchoInAWorker(EngineConformance):
+    engine = "echo"
+    model = "echo"
+    isolation = "process"

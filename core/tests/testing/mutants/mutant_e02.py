@@ -6,4 +6,4 @@ from enginebay_echo.plugin import *  # noqa: F403
 from enginebay_echo.plugin import engine as _engine
 
 engine = evolve(_engine, name="e02")
-print("hello")  # noqa: T201 - this is its fault
+print("hello")

@@ -311,6 +311,7 @@ def load_with_a_long_queue(request: LoadRequest) -> Any:
 
 
 mutant("e42", load=load_with_a_long_queue)
+mutant("e71", generate=asks(lambda request: evolve(request, priority="batch")))
 mutant("e43", generate=asks(lambda request: evolve(request, timeout_seconds=None)))
 
 # --- limits -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from enginebay.engine import Stream
 from enginebay.errors import QueueFull, Timeout
@@ -122,17 +123,23 @@ class ConcurrencyClauses(Subject):
         Look at ``queue_requests`` of the load request.
         """
         with self.open(sequences=1, queue_requests=1) as model:
-            prompt = self.long_prompt(model, model.info.context_tokens // 2)
-            taken, full = [], 0
-            for i in range(12):
+            running = self._endless(model)
+            assert self.first(running)
+            streams, ended, full = [], 0, 0
+            for _ in range(8):
                 try:
-                    taken.append(model.stream([*prompt[i:]], temperature=0, max_tokens=4, ignore_end=True))
+                    streams.append(model.stream(self.prompt, temperature=0, max_tokens=2, ignore_end=True))
                 except QueueFull:
                     full += 1
-            assert full, "twelve requests were taken where one runs and one may wait"
-            assert taken, "no request was taken"
-            for stream in taken:
-                assert self.collect(stream)[-1].finish
+            running.close()
+            for stream in streams:
+                try:
+                    ended += self.collect(stream)[-1].finish is not None
+                except QueueFull:
+                    full += 1
+            assert full, "eight requests were taken where one runs and one may wait"
+            assert ended, "no request was taken"
+            assert ended + full == 8
             assert self.greedy(model).tokens
 
     def test_e43_timeout(self, opened: Model) -> None:
@@ -145,6 +152,31 @@ class ConcurrencyClauses(Subject):
             with refused(Timeout):
                 self.greedy(opened, prompt, max_tokens=len(prompt) // 2, timeout_seconds=0.001, cache_prompt=False)
         assert self.greedy(opened).tokens
+
+    def test_e71_priority(self) -> None:
+        """E71 A request of priority ``interactive`` that waits goes before one of priority ``batch``.
+
+        Look at the order in which waiting requests are taken.
+        """
+        ended: list[str] = []
+        with self.open(sequences=1) as model:
+            quarter = model.info.context_tokens // 4
+            prompt = self.long_prompt(model, quarter)
+
+            def begin(priority: Literal["interactive", "batch"], tokens: int) -> Stream:
+                asked: dict[str, Any] = {"priority": priority, "max_tokens": tokens, "cache_prompt": False}
+                return model.stream(prompt, temperature=0, ignore_end=True, **asked)
+
+            def finish(stream: Stream, name: str) -> None:
+                self.collect(stream)
+                ended.append(name)
+
+            running = begin("interactive", 2 * quarter)
+            assert self.first(running)
+            waiting = [begin("batch", quarter), begin("interactive", 2)]
+            self.together([partial(finish, *pair) for pair in zip(waiting, ("batch", "interactive"), strict=True)])
+            running.close()
+        assert ended == ["interactive", "batch"]
 
     def _jobs(self, opened: Model, n: int) -> list[Callable[[], Result]]:
         """Requests of different prompts, lengths and temperatures."""

@@ -49,6 +49,8 @@ class ResumeClauses(Subject):
         rest = self.greedy(opened, resume=whole.tokens[:3])
         assert (len(rest.tokens), rest.finish_reason) == (self.tokens - 3, "length")
         assert rest.usage.completion_tokens == self.tokens
+        done = self.greedy(opened, resume=whole.tokens)
+        assert (done.text, done.tokens, done.finish_reason) == ("", (), "length")
         for split in range(1, self.tokens):
             before = text_of(opened, whole.tokens[:split]) if not self.lacks(opened, "detokenize") else ""
             if not before or before[-1] == "\ufffd" or len(whole.text) < len(before) + 1:
