@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from enginebay.decode.constraints.gbnf.check import check_grammar
 from enginebay.decode.constraints.gbnf.emit import emit, regular_rules
 from enginebay.decode.constraints.gbnf.parse import parse_gbnf, parse_rules
+from enginebay.decode.constraints.gbnf.promote import safe_terminals
 from enginebay.decode.constraints.gbnf.prune import pruned
+from enginebay.decode.constraints.gbnf.tokens import check_tokens
 from enginebay.decode.constraints.gbnf.tree import GbnfGrammar
 from enginebay.decode.constraints.grammar import Grammar
 from enginebay.decode.constraints.limits import Limits
@@ -41,11 +43,11 @@ def rules_grammar(
 def _written(kind: str, grammar: GbnfGrammar, vocabulary: Vocabulary, plain: bool) -> Grammar:
     check_grammar(grammar)
     grammar = pruned(grammar)
+    check_tokens(grammar, vocabulary)
     simple = emit(grammar, vocabulary)
-    regular = regular_rules(grammar)
-    if plain or grammar.root not in regular:
-        return Grammar(kind, simple)
-    return Grammar(kind, emit(grammar, vocabulary, regular), fallback=simple)
+    regular = frozenset() if plain else regular_rules(grammar)
+    terminals = frozenset({grammar.root}) if grammar.root in regular else safe_terminals(grammar, regular)
+    return Grammar(kind, emit(grammar, vocabulary, terminals), fallback=simple) if terminals else Grammar(kind, simple)
 
 
 def _finder(vocabulary: Vocabulary, encode: Callable[[str], list[int]]) -> Callable[[str], int | None]:

@@ -6,17 +6,18 @@ of one code point, which nothing can extend. A grammar without recursion and wit
 
 from __future__ import annotations
 
+from enginebay.decode.constraints.gbnf.automaton import nullable_rules
 from enginebay.decode.constraints.gbnf.prune import references
 from enginebay.decode.constraints.gbnf.tree import Chars, GbnfGrammar, Group, Item, Ref, Repeat, Sequence, Token
 from enginebay.decode.protocol import Vocabulary
-from enginebay.errors import GrammarError
 
 
 def emit(grammar: GbnfGrammar, vocabulary: Vocabulary, terminals: frozenset[str] = frozenset()) -> str:
-    """Lark text. Rules in ``terminals`` become terminals; what they mention must be among them."""
+    """Lark text. A mention of one of ``terminals``, which have no recursion and no tokens, is one lexeme."""
     writer = _Writer(grammar, vocabulary, terminals)
-    lines = [f"start: {writer.name(grammar.root)}"]
-    lines += [writer.rule(name, body) for name, body in grammar.rules.items()]
+    lines = [f"start: {writer.mention(grammar.root)}"]
+    while writer.wanted:
+        lines.append(writer.next_rule())
     return "\n".join([*lines, *writer.helpers, *writer.classes.values()])
 
 
@@ -65,21 +66,41 @@ _DEEPEST_GROUP = 16
 
 class _Writer:
     def __init__(self, grammar: GbnfGrammar, vocabulary: Vocabulary, terminals: frozenset[str]) -> None:
+        self._rules = grammar.rules
         self._vocabulary = vocabulary
-        # The library tells rules from terminals by their case, and GBNF's names do not.
-        self._names = {name: f"{'R' if name in terminals else 'r'}{index}" for index, name in enumerate(grammar.rules)}
+        self._terminals = terminals
+        self._nullable = nullable_rules(grammar)
+        self._numbers = {name: number for number, name in enumerate(grammar.rules)}
+        self._named: set[str] = set()
+        self.wanted: list[tuple[str, bool]] = []
         self.classes: dict[Chars, str] = {}
         self.helpers: list[str] = []
         self._depth = 0
-        self._terminal = False
+        self._in_terminal = False
 
-    def name(self, rule: str) -> str:
-        return self._names[rule]
+    def mention(self, rule: str) -> str:
+        """The name of a rule or terminal where it is used. The library tells them apart by case; GBNF's names do not."""
+        number = self._numbers[rule]
+        if not self._in_terminal and rule not in self._terminals:
+            return self._want(f"r{number}", rule, False)
+        name = self._want(f"R{number}", rule, True)
+        if self._in_terminal or rule not in self._nullable:
+            return name
+        # A lexeme is never empty: the empty text is the rule's affair.
+        if f"N{number}" not in self._named:
+            self._named.add(f"N{number}")
+            self.helpers.append(f"N{number}: {name} & /(?s:.+)/")
+        return f"N{number}?"
 
-    def rule(self, name: str, body: Group) -> str:
-        written = self._names[name]
-        self._terminal = written[0] == "R"
-        return f"{written}: {self._group(body)}"
+    def _want(self, name: str, rule: str, terminal: bool) -> str:
+        if name not in self._named:
+            self._named.add(name)
+            self.wanted.append((rule, terminal))
+        return name
+
+    def next_rule(self) -> str:
+        rule, self._in_terminal = self.wanted.pop()
+        return f"{'R' if self._in_terminal else 'r'}{self._numbers[rule]}: {self._group(self._rules[rule])}"
 
     def _group(self, group: Group) -> str:
         return " | ".join(self._sequence(option) for option in group.options)
@@ -94,7 +115,7 @@ class _Writer:
             case Token(token, negated):
                 return self._token(token, negated)
             case Ref(name):
-                return self._names[name]
+                return self.mention(name)
             case Group():
                 return self._nested(item)
             case Sequence():
@@ -111,7 +132,7 @@ class _Writer:
         self._depth = depth
         if not deepest:
             return f"({inner})"
-        name = f"{'G' if self._terminal else 'g'}{len(self.helpers)}"
+        name = f"{'G' if self._in_terminal else 'g'}{len(self.helpers)}"
         self.helpers.append(f"{name}: {inner}")
         return name
 
@@ -122,14 +143,7 @@ class _Writer:
 
     def _token(self, token: int, negated: bool) -> str:
         vocabulary = self._vocabulary
-        if token >= len(vocabulary.pieces):
-            raise GrammarError(f"token {token} is not in the vocabulary of {len(vocabulary.pieces):,} tokens")
         if not negated:
-            if token in vocabulary.end:
-                raise GrammarError(
-                    f"token {token} ends generation and cannot be part of the grammar",
-                    hint="Leave it out: an end token is allowed wherever the grammar is complete.",
-                )
             return f"<[{token}]>"
         # As in llama.cpp: neither a token that ends generation nor one without text.
         left_out = {
