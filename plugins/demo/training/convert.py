@@ -130,6 +130,17 @@ def write_mnn(source: Path, target: Path) -> None:
         re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", stamp.encode(), graph, count=1)
     )
     (target / "config.json").write_text(json.dumps(MNN_CONFIG, indent=2) + "\n")
+    _name_all_end_tokens(target / "tokenizer.mtok", json.loads((source / "generation_config.json").read_text())["eos_token_id"])
+
+
+def _name_all_end_tokens(path: Path, end: list[int]) -> None:
+    """The exporter names the tokenizer's one end token; the model has several. Second line: counts; third: the ids."""
+    magic, counts, ids, body = path.read_bytes().split(b"\n", 3)
+    specials, stops, prefixes = (int(count) for count in counts.split())
+    numbers = ids.split()
+    kept = [*numbers[:specials], *(str(token).encode() for token in end), *numbers[specials + stops :]]
+    header = [magic, f"{specials} {len(end)} {prefixes}".encode(), b" ".join(kept)]
+    path.write_bytes(b"\n".join([*header, body]))
 
 
 def write_all(source: Path, target: Path) -> None:
