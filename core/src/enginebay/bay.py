@@ -107,6 +107,11 @@ class Bay:
         self._tender = threading.Thread(target=self._tend, name="enginebay-bay", daemon=True)
         self._tender.start()
 
+    @property
+    def config(self) -> Config:
+        """What the bay opens its models with."""
+        return self._config
+
     # --- using ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager

@@ -1,0 +1,73 @@
+"""The ASGI application: endpoints, middleware and error answers put together. It opens no port and no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from enginebay.bay import Bay
+from enginebay.errors import EnginebayError
+from enginebay_server.errors import Refusal, refusal
+from enginebay_server.events import ClientGoneError
+from enginebay_server.routes import chat
+from enginebay_server.routes.documented import ERRORS
+from enginebay_server.service import Service
+from enginebay_server.settings import Settings
+
+MAX_MESSAGE = 1000
+
+
+def app(bay: Bay, settings: Settings | None = None) -> FastAPI:
+    """The application over a bay, to be served or mounted. The bay stays the caller's: it is not closed here."""
+    settings = settings or Settings()
+    application = FastAPI(
+        title="Enginebay", version="0.1.0", docs_url=None, redoc_url=None, responses=ERRORS, redirect_slashes=False
+    )
+    application.state.service = Service(bay, settings)
+    application.include_router(chat.router)
+    for kind, answer in {
+        RequestValidationError: _invalid,
+        HTTPException: _http,
+        Refusal: _refused,
+        EnginebayError: _refused,
+        ClientGoneError: _gone,
+    }.items():
+        application.add_exception_handler(kind, answer)
+    return application
+
+
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    return refusal(error).response()
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+async def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 400: "invalid_json"}
+    messages = {404: "There is no such path.", 405: "The path does not take this method.", 400: "The body is not JSON."}
+    status = error.status_code
+    message = messages.get(status, str(error.detail))
+    headers = dict(error.headers or {})
+    return Refusal(status, codes.get(status, "invalid_request"), message, headers=headers).response()
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    """The first problems that the types found, with their place."""
+    assert isinstance(error, RequestValidationError)
+    problems = [_problem(one) for one in error.errors()[:3]]
+    text = "; ".join(f"{where}: {what}" if where else what for where, what in problems)[:MAX_MESSAGE]
+    return Refusal(400, "invalid_request", text, param=problems[0][0] or None).response()
+
+
+def _problem(one: dict[str, Any]) -> tuple[str, str]:
+    parts = [part for part in one["loc"] if part not in ("body", "query", "path")]
+    where = ".".join(str(part) for part in parts)[:200]
+    message = str(one["msg"]).removeprefix("Value error, ")
+    return where, "unknown field" if one["type"] == "extra_forbidden" else message

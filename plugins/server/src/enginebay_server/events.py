@@ -1,0 +1,133 @@
+"""Server-sent events: a stream of answers that ends in success, in an error, or with the client. It knows no form of answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from enginebay_server.errors import refusal
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+SILENCE = b": still working\n\n"
+
+
+class ClientGoneError(Exception):
+    """The client has left; there is nobody to answer."""
+
+
+async def gone(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def while_there(request: Request, work: Awaitable[T]) -> T:
+    """Wait for ``work`` as long as the client does; when it leaves, the work is cancelled.
+
+    :raises ClientGoneError: it left
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(gone(request.receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGoneError
+    finally:
+        await _end(working, watching)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+def event(value: Any, name: str | None = None) -> bytes:
+    """One event: a line of JSON. ``name`` is its type, for forms whose events have one."""
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {data}\n\n".encode("utf-8", "replace")
+
+
+class EventStream(Response):
+    """Sends events as they come, a comment in every silence, and an error event where the events end in an error.
+
+    :param events: what to send; closing it must free what it uses
+    :param on_close: called once, whatever happened
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        on_close: Callable[[], None],
+        *,
+        silence_seconds: float,
+        slow_reader_seconds: float,
+        error_event: Callable[[dict[str, Any]], bytes] = event,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._events = events
+        self._on_close = on_close
+        self._silence_seconds = silence_seconds
+        self._slow_reader_seconds = slow_reader_seconds
+        self._error_event = error_event
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send_all(send))
+        watching = asyncio.ensure_future(gone(receive))
+        try:
+            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            else:
+                scope["enginebay.client_gone"] = True
+        finally:
+            self._on_close()
+            await _end(sending, watching)
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        pending: asyncio.Future[bytes] | None = None
+        try:
+            while True:
+                pending = pending or asyncio.ensure_future(anext(self._events))
+                done, _ = await asyncio.wait({pending}, timeout=self._silence_seconds)
+                if not done:
+                    await self._write(send, SILENCE)
+                    continue
+                data, pending = pending.result(), None
+                await self._write(send, data)
+        except StopAsyncIteration:
+            pass
+        except TimeoutError:
+            log.warning("a reader was too slow; its request is given up")
+            raise
+        except Exception as error:
+            answer = refusal(error)
+            if answer.status >= 500:
+                log.warning("a stream failed: %s", error, exc_info=answer.code == "internal_error")
+            await self._write(send, self._error_event(answer.body()))
+        finally:
+            if pending is not None:
+                await _end(pending)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send, data: bytes) -> None:
+        async with asyncio.timeout(self._slow_reader_seconds):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
