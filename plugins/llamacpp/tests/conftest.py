@@ -24,6 +24,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     samples.llama(folder / "llama.gguf")
     samples.llama(folder / "spm.gguf", vocabulary="sentence-piece")
+    samples.llama(folder / "tekken.gguf", vocabulary="tekken")
     samples.llama(folder / "embed.gguf", pooling=gguf.PoolingType.MEAN)
     samples.bert(folder / "bert.gguf")
     samples.bert(folder / "unpooled.gguf", pooling=None)

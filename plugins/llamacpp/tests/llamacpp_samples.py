@@ -25,7 +25,7 @@ def byte_tokens() -> list[str]:
     return [table[byte] for byte in range(256)]
 
 
-def _byte_level(writer: gguf.GGUFWriter) -> int:
+def _byte_level(writer: gguf.GGUFWriter, pre: str = "qwen2") -> int:
     merges = ["t h", "th e", "Ġ the", "a n", "an d", "Ġ and"]
     tokens = [*byte_tokens(), *(merge.replace(" ", "") for merge in merges)]
     kinds = [gguf.TokenType.NORMAL] * len(tokens)
@@ -37,7 +37,7 @@ def _byte_level(writer: gguf.GGUFWriter) -> int:
         tokens.append(text)
         kinds.append(kind)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
@@ -112,10 +112,8 @@ def _numbers(writer: gguf.GGUFWriter, *, feed_forward: int = FORWARD, heads: int
     writer.add_head_count(heads)
 
 
-def llama(
-    path: Path, *, vocabulary: str = "byte-level", pooling: gguf.PoolingType | None = None, seed: int = 7
-) -> Path:
-    """A Llama of two layers. With ``pooling`` it is an embedding model."""
+def llama(path: Path, *, vocabulary: str = "qwen2", pooling: gguf.PoolingType | None = None, seed: int = 7) -> Path:
+    """A Llama of two layers. ``vocabulary`` names a pre-tokenizer; with ``pooling`` it is an embedding model."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     _numbers(writer)
@@ -125,7 +123,7 @@ def llama(
     writer.add_rope_freq_base(10_000.0)
     if pooling is not None:
         writer.add_pooling_type(pooling)
-    tokens = _byte_level(writer) if vocabulary == "byte-level" else _sentence_piece(writer)
+    tokens = _sentence_piece(writer) if vocabulary == "sentence-piece" else _byte_level(writer, vocabulary)
     writer.add_vocab_size(tokens)
     writer.add_chat_template("{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}")
 

@@ -9,7 +9,7 @@ import pytest
 from llamacpp_samples import Open
 
 from enginebay.data import GenerateRequest, LoadRequest
-from enginebay.errors import ModelLoadError, Unsupported
+from enginebay.errors import ContextOverflow, ModelLoadError, Unsupported
 from enginebay_llamacpp import plugin
 
 
@@ -41,6 +41,13 @@ def test_an_embedding_model_is_healthy_and_does_not_generate(models: Path) -> No
             list(plugin.generate(model, GenerateRequest((1, 2))))
     finally:
         model.close()
+
+
+def test_a_text_that_does_not_fit_is_refused_and_not_cut(open_steps: Open) -> None:
+    model = open_steps("bert")  # which puts a token after every text
+    assert model.embed([5] * 127).shape == (64,)
+    with pytest.raises(ContextOverflow):
+        model.embed([5] * 128)
 
 
 def test_an_encoder_that_does_not_say_how_to_pool_is_refused(open_steps: Open) -> None:

@@ -139,7 +139,7 @@ def test_mutants_do_not_reach_native_code(models: Path, tmp_path: Path) -> None:
     """``ENGINEBAY_MUTANTS=1000`` makes that many of each kind, ``ENGINEBAY_GGUF`` of another file."""
     if sys.platform == "win32":
         pytest.skip("the test forks")
-    count = os.environ.get("ENGINEBAY_MUTANTS", "200")
+    count = os.environ.get("ENGINEBAY_MUTANTS", "120")
     base = os.environ.get("ENGINEBAY_GGUF", str(models / "llama.gguf"))
     done = subprocess.run(
         [sys.executable, mutants.__file__, base, str(tmp_path), count, count, "1"],

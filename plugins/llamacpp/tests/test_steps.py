@@ -170,6 +170,19 @@ def test_tokens_are_exactly_the_text(open_steps: Open, name: str, text: str, spe
     assert b"".join(model.vocabulary.pieces[token] for token in tokens) == text.encode()
 
 
+@pytest.mark.parametrize("name", ["llama", "spm", "tekken"])
+@pytest.mark.parametrize("unit", ["a", " ", "!", "7", "漢", "aA"])
+def test_a_long_run_of_one_kind_is_tokenized(open_steps: Open, name: str, unit: str) -> None:
+    model = open_steps(name)
+    text = unit * 60_000  # std::regex overflows an ordinary stack at 25,000
+    assert b"".join(model.vocabulary.pieces[token] for token in model.encode(text, True)) == text.encode()
+
+
+def test_a_text_too_long_for_a_recursive_tokenizer_is_refused(open_steps: Open) -> None:
+    with pytest.raises(RequestError, match="at most 524,288"):
+        open_steps("tekken").encode("a " * 400_000, True)
+
+
 def test_the_vocabulary_knows_what_its_tokens_are_for(open_steps: Open) -> None:
     model = open_steps()
     vocabulary = model.vocabulary

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from enginebay.decode.protocol import Feed
-from enginebay.errors import GenerationError, OutOfMemory, Unsupported
+from enginebay.errors import ContextOverflow, GenerationError, OutOfMemory, Unsupported
 from enginebay_llamacpp import library
 from enginebay_llamacpp.model import OpenModel
 from enginebay_llamacpp.steps import LlamaModel
@@ -56,7 +56,9 @@ class EmbeddingModel(LlamaModel):
         import numpy as np
 
         native = self._native
-        whole = [*tokens[: self.context_tokens - len(self._suffix)], *self._suffix]
+        whole = [*tokens, *self._suffix]
+        if len(whole) > self.context_tokens:
+            raise ContextOverflow(f"A text has {len(whole):,} tokens; the context holds {self.context_tokens:,}.")
         memory = native.llama_get_memory(self._context)
         if memory:
             native.llama_memory_clear(memory, True)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from enginebay.data import LoadRequest
 from enginebay.decode.protocol import Feed, StepInterrupted, Vocabulary
-from enginebay.errors import Cancelled, ContextOverflow, EnginebayError, GenerationError, ModelLoadError, OutOfMemory
+from enginebay.errors import ContextOverflow, EnginebayError, GenerationError, ModelLoadError, OutOfMemory
 from enginebay_llamacpp import library
 from enginebay_llamacpp.model import OpenModel, open_model
-from enginebay_llamacpp.vocabulary import encode, read_vocabulary
+from enginebay_llamacpp.tokenizer import Tokenizer
+from enginebay_llamacpp.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,9 +38,7 @@ class LlamaModel:
         self.vocabulary: Vocabulary = read_vocabulary(opened.native, self._vocab, opened.file)
         self.context_tokens = opened.plan.context_tokens
         self.notes = opened.notes
-        self._free_to_close = threading.Condition()
-        self._encoding = 0
-        self._closed = False
+        self._tokenizer = Tokenizer(opened.native, self._vocab, opened.file)
 
     @property
     def chat_template(self) -> str | None:
@@ -47,22 +46,10 @@ class LlamaModel:
         return template if isinstance(template, str) else None
 
     def encode(self, text: str, special: bool) -> list[int]:
-        with self._free_to_close:
-            if self._closed:
-                raise Cancelled("The model was closed.", hint="Open it again.")
-            self._encoding += 1
-        try:
-            return encode(self._native, self._vocab, text, special)
-        finally:
-            with self._free_to_close:
-                self._encoding -= 1
-                self._free_to_close.notify()
+        return self._tokenizer.encode(text, special)
 
     def close(self) -> None:
-        with self._free_to_close:
-            self._closed = True
-            while self._encoding:
-                self._free_to_close.wait()
+        self._tokenizer.close()
         self._opened.close()
 
 
@@ -167,7 +154,7 @@ class LlamaSteps(LlamaModel):
                 self._flag[0] = b"\0"
         if code:
             for feed in feeds:
-                self.keep(feed.sequence, 0)
+                self._clear(feed.sequence)
             raise self._failure(code)
 
     def _failure(self, code: int) -> Exception:
@@ -195,10 +182,14 @@ class LlamaSteps(LlamaModel):
         if n >= self._lengths[sequence]:
             return self._lengths[sequence]
         if n <= 0 or not self._native.llama_memory_seq_rm(self._memory, sequence, n, -1):
-            n = 0  # a recurrent state has no middle to go back to
-            self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+            return self._clear(sequence)  # a recurrent state has no middle to go back to
         self._lengths[sequence] = n
         return n
+
+    def _clear(self, sequence: int) -> int:
+        self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self._lengths[sequence] = 0
+        return 0
 
     def save_state(self, sequence: int) -> bytes:
         size = self._native.llama_state_seq_get_size(self._context, sequence)
@@ -207,7 +198,7 @@ class LlamaSteps(LlamaModel):
         return bytes(buffer) if written == size else b""
 
     def load_state(self, sequence: int, state: bytes, n: int) -> bool:
-        self.keep(sequence, 0)
+        self._clear(sequence)
         if not 0 < n <= self.context_tokens:
             return False
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
@@ -215,7 +206,7 @@ class LlamaSteps(LlamaModel):
         if read == len(state) and self._native.llama_memory_seq_pos_max(self._memory, sequence) == n - 1:
             self._lengths[sequence] = n
             return True
-        self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self._clear(sequence)
         return False
 
 
@@ -223,7 +214,7 @@ class AttentionSteps(LlamaSteps):
     """A model whose cache holds every position by itself, so that the beginning of one sequence can be another's."""
 
     def copy(self, source: int, target: int, n: int) -> None:
-        self._native.llama_memory_seq_rm(self._memory, target, -1, -1)
+        self._clear(target)
         self._native.llama_memory_seq_cp(self._memory, source, target, 0, n)
         self._lengths[target] = n
 

@@ -1,4 +1,4 @@
-"""Reads a loaded model's vocabulary and turns text into tokens, exactly. It knows no cache and no context."""
+"""Reads a loaded model's vocabulary. It knows no text, no cache and no context."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import Any
 
 from enginebay.decode.protocol import Vocabulary
-from enginebay.errors import RequestError
 from enginebay_llamacpp.gguf import GgufFile
 
 _SPECIAL_TEXT = {
@@ -60,19 +59,3 @@ def read_vocabulary(native: ModuleType, vocab: Any, file: GgufFile) -> Vocabular
     return Vocabulary(
         tuple(pieces), frozenset(end), frozenset(control), frozenset(special), (begin,) if has_begin else (), texts
     )
-
-
-def encode(native: ModuleType, vocab: Any, text: str, special: bool) -> list[int]:
-    """Token ids of exactly this text. Safe on any thread: the library only reads the vocabulary."""
-    try:
-        raw = text.encode()
-    except UnicodeEncodeError as error:
-        where = f"The text has a lone surrogate at position {error.start}."
-        raise RequestError(where, hint="Give valid Unicode.") from None
-    room = len(raw) + 8
-    tokens = (ctypes.c_int32 * room)()
-    count = native.llama_tokenize(vocab, raw, len(raw), tokens, room, False, special)
-    if count < 0:
-        tokens = (ctypes.c_int32 * -count)()
-        count = native.llama_tokenize(vocab, raw, len(raw), tokens, -count, False, special)
-    return list(tokens[:count])
