@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 MEMORY_BYTES = 4 << 30
-SECONDS = 8
+SECONDS = 5
 
 
 def load_natively(folder: Path) -> None:
