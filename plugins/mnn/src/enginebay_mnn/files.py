@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import ModelLoadError
 from enginebay_mnn.flatbuffer import DamagedBufferError
 from enginebay_mnn.graph import UnusableGraphError, Weights, check_graph
@@ -37,10 +38,10 @@ class ModelFolder:
     weights: Path
     embeddings: Path
     tokenizer: TokenizerFile = field(repr=False)
+    vocabulary: Vocabulary = field(repr=False)
     shape: Mapping[str, Any]
     context_tokens: int | None
     chat_template: str | None
-    special_text: Mapping[str, str]
 
 
 def check_folder(path: Path) -> ModelFolder:
@@ -89,7 +90,8 @@ def check_folder(path: Path) -> ModelFolder:
         tokenizer = read_tokenizer(tokenizer_path.read_bytes())
     except DamagedTokenizerError as error:
         raise files.error(tokenizer_path.name, str(error)) from None
-    tokens = len(tokenizer.vocabulary().pieces)
+    vocabulary = tokenizer.vocabulary()
+    tokens = len(vocabulary.pieces)
     if "tie_embeddings" in merged:
         tied = _tied(files, merged["tie_embeddings"])
         embeddings = weights if tied["weight_offset"] else files.named(merged, "embedding_file", None, MAX_FILE_BYTES)
@@ -106,6 +108,7 @@ def check_folder(path: Path) -> ModelFolder:
     jinja = jinja if isinstance(jinja, dict) else {}
     template = jinja.get("chat_template") or tokenizer.chat_template
     names = {"bos_token": jinja.get("bos"), "eos_token": jinja.get("eos")}
+    texts = {name: text for name, text in names.items() if isinstance(text, str) and text}
     known = merged.get("max_position_embeddings", merged.get("max_all_tokens"))
     return ModelFolder(
         path=path,
@@ -113,10 +116,10 @@ def check_folder(path: Path) -> ModelFolder:
         weights=weights,
         embeddings=embeddings,
         tokenizer=tokenizer,
+        vocabulary=evolve(vocabulary, special_text={**vocabulary.special_text, **texts}),
         shape=shape,
         context_tokens=known if isinstance(known, int) and 8 <= known <= 1 << 24 else None,
         chat_template=template if isinstance(template, str) and template else None,
-        special_text={name: text for name, text in names.items() if isinstance(text, str) and text},
     )
 
 

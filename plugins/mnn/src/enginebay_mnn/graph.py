@@ -22,6 +22,7 @@ OUTPUT = b"logits"
 MAX_DIMENSIONS = 8
 MAX_EXTENT = 1 << 24
 MAX_KERNEL = 256
+ITEM_BYTES = {0: 4, 3: 2, 4: 1}
 MAX_HEADER_BYTES = 512
 
 # The parameter table that MNN takes for granted for each kind of operation. It follows null where another one is.
@@ -255,10 +256,8 @@ def _check_convolution(convolution: Table, weights: Weights) -> None:
         scale = _bytes(packing.get("alphaFp16" if packing.get("scaleStorage") else "alpha"))
         bias = _bytes(convolution.get("bias"))
     _require(bias in (0, rows * 4), f"a bias of {bias:,} bytes for {rows:,} rows")
-    if form == 1:
-        wanted = _packed_bytes(header, items, wide=bool(packing.get("shapeInt32")))
-    else:
-        wanted = items * {0: 4, 3: 2, 4: 1}[form]
+    packed = form == 1
+    wanted = _packed_bytes(header, items, wide=bool(packing.get("shapeInt32"))) if packed else items * ITEM_BYTES[form]
     _require(weight == wanted, f"weights of {rows:,} by {columns:,} in {weight:,} bytes")
     scale_bytes = rows * (2 if packing.get("scaleStorage") else 4) * (2 if packing.get("readType") else 1)
     _require(scale % scale_bytes == 0, f"{scale:,} bytes of scales for {rows:,} rows")

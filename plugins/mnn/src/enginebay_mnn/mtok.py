@@ -129,7 +129,7 @@ class _Body:
         begin_text = self._text() if self._offset < len(self._data) else ""
         return template, end_text, begin_text
 
-    def _normalizer(self, depth: int) -> dict[str, Any] | None:  # noqa: PLR0911 - one a kind
+    def _normalizer(self, depth: int) -> dict[str, Any] | None:
         (kind,) = self._take("B")
         if kind in (0, 1):
             return None
@@ -165,7 +165,7 @@ class _Body:
             self._text()
         return points
 
-    def _pre_tokenizer(self, depth: int) -> dict[str, Any] | None:  # noqa: PLR0911 - one a kind
+    def _pre_tokenizer(self, depth: int) -> dict[str, Any] | None:
         (kind,) = self._take("B")
         if kind == 0:
             return None
@@ -190,7 +190,7 @@ class _Body:
             return _sequence("pretokenizers", self._parts(self._pre_tokenizer, depth))
         raise DamagedTokenizerError(f"it has a pre-tokenizer of the unknown kind {kind}")
 
-    def _decoder(self, depth: int) -> dict[str, Any]:  # noqa: PLR0911 - one a kind
+    def _decoder(self, depth: int) -> dict[str, Any]:
         (kind,) = self._take("B")
         if kind == 0:
             return {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}

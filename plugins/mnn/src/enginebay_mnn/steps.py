@@ -10,10 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
-
 from enginebay.data import LoadRequest
-from enginebay.decode.protocol import Feed, Vocabulary
+from enginebay.decode.protocol import Feed
 from enginebay.errors import EngineUnavailable, GenerationError, ModelLoadError
 from enginebay_mnn.files import EMPTY_TOKENIZER, HINT, check_folder, native_config
 from enginebay_mnn.native import library, quietly
@@ -35,9 +33,7 @@ class MnnSteps:
     def __init__(self, request: LoadRequest) -> None:
         options: Options = request.options if isinstance(request.options, Options) else Options()
         folder = check_folder(request.path)
-        vocabulary = folder.tokenizer.vocabulary()
-        texts = {**vocabulary.special_text, **folder.special_text}
-        self.vocabulary: Vocabulary = evolve(vocabulary, special_text=texts)
+        self.vocabulary = folder.vocabulary
         self.chat_template = folder.chat_template
         self.context_tokens = request.context_tokens or min(
             folder.context_tokens or MOST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS
@@ -50,8 +46,7 @@ class MnnSteps:
         self.sequences = request.sequences or 1
         self.step_tokens = max(STEP_TOKENS, self.sequences)
         try:
-            self._plain = folder.tokenizer.tokenizer(special=False)
-            self._special = folder.tokenizer.tokenizer(special=True)
+            self._encoder = folder.tokenizer.encoder()
         except DamagedTokenizerError as error:
             raise _refused(request.path, f"the tokenizer: {error}") from None
         self._lanes: list[_Lane] = []
@@ -86,9 +81,7 @@ class MnnSteps:
             raise _refused(path, f"the model gives {width:,} logits for a vocabulary of {tokens:,} tokens")
 
     def encode(self, text: str, special: bool) -> list[int]:
-        tokenizer = self._special if special else self._plain
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._encoder.encode(text, special)
 
     def step(self, feeds: Sequence[Feed]) -> Logits:
         import numpy as np

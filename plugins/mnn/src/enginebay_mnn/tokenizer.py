@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -55,18 +56,31 @@ class TokenizerFile:
             special_text={name: text for name, text in texts.items() if text},
         )
 
-    def tokenizer(self, *, special: bool) -> Tokenizer:
-        """The tokenizer; ``special`` is whether the text of a control token becomes that token."""
+    def encoder(self) -> Encoder:
+        """The tokenizer, ready for text."""
         from tokenizers import Tokenizer
 
         try:
-            tokenizer = Tokenizer.from_str(json.dumps(self.description))
+            return Encoder(Tokenizer.from_str(json.dumps(self.description)))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in Rust is not an Exception
             raise DamagedTokenizerError(f"its parts make no tokenizer: {error}") from None
-        tokenizer.encode_special_tokens = not special
-        return tokenizer
+
+
+class Encoder:
+    """Turns text into token ids, from any thread."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        """Token ids; ``special`` is whether the text of a control token becomes that token."""
+        with self._lock:  # one tokenizer for both: a large vocabulary takes a second to build, and much memory
+            self._tokenizer.encode_special_tokens = not special
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 def _byte_level() -> dict[str, int]:
