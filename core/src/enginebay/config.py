@@ -36,6 +36,7 @@ class LoadSettings:
     engine: str | None = None
     isolation: Isolation | None = None
     context_tokens: int | None = field(default=None, validator=bounded(8, 16_777_216))
+    min_context_tokens: int | None = field(default=None, validator=bounded(8, 16_777_216))
     sequences: int | None = field(default=None, validator=bounded(1, 256))
     queue_requests: int | None = field(default=None, validator=bounded(0, 100_000))
     cache_bytes: int | None = field(default=None, validator=bounded(0, 1 << 50))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from enginebay import registry
 from enginebay.config import Config, load_config, wanted
 from enginebay.data import Isolation, LoadRequest, MemoryEstimate
 from enginebay.engine import Engine
+from enginebay.errors import EngineCrashed, OutOfMemory
 from enginebay.model import Model
 from enginebay.selection import choose
+
+log = logging.getLogger(__name__)
 
 
 @frozen
@@ -27,6 +31,7 @@ class Plan:
     request: LoadRequest
     isolation: Isolation
     because: str = ""
+    min_context_tokens: int | None = None
 
 
 def resolve(
@@ -65,19 +70,36 @@ def resolve(
     info = choice.plugin.info
     name = str(reference) if str(reference) in settings.models else choice.found.name
     return Plan(
-        str(reference), name, info.name, choice.plugin, request, want.isolation or info.isolation, choice.because
+        str(reference),
+        name,
+        info.name,
+        choice.plugin,
+        request,
+        want.isolation or info.isolation,
+        choice.because,
+        want.min_context_tokens,
     )
 
 
 def load(plan: Plan) -> Model:
-    """Open the model: in this process, or in a worker of its own."""
+    """Open the model: in this process, or in a worker of its own.
+
+    Where ``min_context_tokens`` is configured, a load that ends for lack of memory is tried once more with that context.
+    """
     plugin: object = plan.plugin.module
     if plan.isolation == "process":
         from enginebay.worker.remote import RemotePlugin
 
         plugin = RemotePlugin(plugin, plan.plugin.info)
     engine = Engine(plugin, plan.plugin.info, registry.observers())
-    return Model(engine, engine.load(plan.request), plan.name)
+    try:
+        return Model(engine, engine.load(plan.request), plan.name)
+    except (OutOfMemory, EngineCrashed) as error:
+        least = plan.min_context_tokens
+        if least is None or (isinstance(error, EngineCrashed) and error.fields.get("signal") != "SIGKILL"):
+            raise
+        log.warning("%s; trying once more with a context of %d tokens", error.message, least)
+        return Model(engine, engine.load(evolve(plan.request, context_tokens=least)), plan.name)
 
 
 def estimate(plan: Plan) -> MemoryEstimate | None:

@@ -198,7 +198,7 @@ class RemoteStream(Iterator[Chunk]):
         left = timeout - (time.monotonic() - self._began)
         if left <= 0:
             raise Timeout(f"The request did not finish within {timeout:g} seconds.", hint="Raise timeout_seconds.")
-        return left
+        return max(left, 0.001)  # the least that a request may say
 
     def _remaining(self) -> GenerateRequest:
         return evolve(self._request, resume=tuple(self._given), timeout_seconds=self._left())

@@ -24,6 +24,8 @@ from enginebay.worker.client import Death, Worker, WorkerDied
 
 State = Literal["loading", "ready", "busy", "unhealthy", "restarting", "failed", "stopped"]
 log = logging.getLogger(__name__)
+DEATHS_OF_A_LOAD = 2
+"""A file that ends this many workers before it was ever loaded is not tried again."""
 
 
 @frozen
@@ -190,6 +192,9 @@ class Supervisor:
         self.last_death = death
         self.restarts += 1
         limits = self._supervision
+        if self.info is None and self._row >= DEATHS_OF_A_LOAD:
+            self._give_up(self._crashed(f"{self._engine} died {self._row} times while it loaded {self._request.path}"))
+            return
         log.warning("%s died: %s (%s); deaths in a row: %d", self._engine, death.reason, death.exit, self._row)
         pause = min(limits.last_pause_seconds, limits.first_pause_seconds * 2 ** min(self._row - 1, 30))
         if len(self._deaths) == limits.deaths and now - self._deaths[0] <= limits.window_seconds:
