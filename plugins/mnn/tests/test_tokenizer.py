@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_ids_and_bytes(pair: tuple[Any, Any, Any], text: str, special: bool) -> 
     assert special or vocabulary.control.isdisjoint(ids)
 
 
-def test_vocabulary_is_the_exported_one(pair: tuple[Any, Any, Any]) -> None:
+def test_vocabulary_is_the_exported_one(pair: tuple[Any, Any, Any], models: Path) -> None:
     vocabulary, _, reference = pair
     assert len(vocabulary.pieces) == reference[True].get_vocab_size()
     for text, token in reference[True].get_vocab(with_added_tokens=True).items():
@@ -48,7 +49,8 @@ def test_vocabulary_is_the_exported_one(pair: tuple[Any, Any, Any]) -> None:
             assert vocabulary.pieces[token].decode() == decoded, text
     assert {vocabulary.pieces[token].decode() for token in vocabulary.control} == set(SPECIAL[:3])
     assert {vocabulary.pieces[token].decode() for token in vocabulary.special} == set(SPECIAL[:5])
-    assert {vocabulary.pieces[token].decode() for token in vocabulary.end} == {"<|im_end|>"}
+    end = json.loads((models / "mlx" / "generation_config.json").read_bytes())["eos_token_id"]
+    assert vocabulary.end == set(end if isinstance(end, list) else [end])
     assert vocabulary.prefix == ()
 
 
