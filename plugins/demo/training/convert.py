@@ -129,7 +129,9 @@ def write_mnn(source: Path, target: Path) -> None:
     (target / "llm.mnn").write_bytes(
         re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", stamp.encode(), graph, count=1)
     )
-    (target / "config.json").write_text(json.dumps(MNN_CONFIG, indent=2) + "\n")
+    positions = json.loads((source / "config.json").read_text())["max_position_embeddings"]
+    config = MNN_CONFIG | {"max_position_embeddings": positions}
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     _name_all_end_tokens(target / "tokenizer.mtok", json.loads((source / "generation_config.json").read_text())["eos_token_id"])
 
 
