@@ -20,7 +20,7 @@ SUBCLASS = """
 class Test{clause}(EngineConformance):
     engine = "{engine}"
     model = "echo"
-    patience_seconds = 3
+    patience_seconds = {patience}
 """
 
 
@@ -62,7 +62,7 @@ def outcomes(folder: Path, module: str, arguments: list[str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def caught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Each mutant's test of the clause that it breaks."""
-    module = "".join(SUBCLASS.format(clause=clause.upper(), engine=clause) for clause in BROKEN)
+    module = "".join(SUBCLASS.format(clause=clause.upper(), engine=clause, patience=2) for clause in BROKEN)
     wanted = [f"FILE::Test{clause.upper()}::{TESTS[clause]}" for clause in BROKEN]
     return outcomes(tmp_path_factory.mktemp("mutants"), module, wanted)
 
@@ -73,7 +73,7 @@ def test_each_clause_catches_its_mutant(caught: dict[str, str], clause: str) -> 
 
 
 def test_the_unmutated_engine_passes(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, SUBCLASS.format(clause="All", engine="unmutated"), ["FILE"])
+    found = outcomes(tmp_path, SUBCLASS.format(clause="All", engine="unmutated", patience=60), ["FILE"])
     assert set(found.values()) == {"passed"}, found
     assert len(found) == len(TESTS)
 
@@ -81,12 +81,14 @@ def test_the_unmutated_engine_passes(tmp_path: Path) -> None:
 def test_undeclared_capabilities_must_be_refused(tmp_path: Path) -> None:
     """An engine that declares nothing and refuses all of it passes; one that does it all the same fails."""
     (tmp_path / "modest").mkdir()
-    modest = outcomes(tmp_path / "modest", SUBCLASS.format(clause="All", engine="modest"), ["FILE", "-k", "not e01"])
+    modest = outcomes(
+        tmp_path / "modest", SUBCLASS.format(clause="All", engine="modest", patience=60), ["FILE", "-k", "not e01"]
+    )
     assert set(modest.values()) == {"passed", "skipped"}, modest
     (tmp_path / "secretive").mkdir()
     secretive = outcomes(
         tmp_path / "secretive",
-        SUBCLASS.format(clause="All", engine="secretive"),
+        SUBCLASS.format(clause="All", engine="secretive", patience=60),
         ["FILE", "-k", "e32 or e48 or e5 or e6"],
     )
     failed = {name.partition("::test_")[2][:3] for name, outcome in secretive.items() if outcome == "failure"}
@@ -103,7 +105,7 @@ def test_overriding_a_clause_needs_a_reason(tmp_path: Path) -> None:
         "Allowed": "    @pytest.mark.xfail(reason='one token more')\n    def test_e21_max_tokens(self): assert 0\n",
     }
     for name, body in overrides.items():
-        module += SUBCLASS.format(clause=name, engine="unmutated") + body
+        module += SUBCLASS.format(clause=name, engine="unmutated", patience=60) + body
     found = outcomes(tmp_path, module, [f"FILE::Test{name}::test_e00_overrides" for name in overrides])
     verdicts = {name: found[f"Test{name}::test_e00_overrides"] for name in overrides}
     assert verdicts == {name: "passed" if name == "Allowed" else "failure" for name in overrides}
