@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -47,19 +48,26 @@ def test_special_text_is_special_only_when_asked(tokenizer: FolderTokenizer) -> 
 
 def test_threads_do_not_mix_the_two_ways_to_encode(tokenizer: FolderTokenizer) -> None:
     wrong: list[list[int]] = []
+    marked, plain = (tokenizer.encode("<|im_start|>", special)[0] for special in (True, False))
+    assert marked != plain
 
     def work(special: bool) -> None:
-        expected = 1 if special else 32
-        for _ in range(300):
+        expected = marked if special else plain
+        for _ in range(2_000):
             ids = tokenizer.encode("<|im_start|>", special)
             if ids[0] != expected:
                 wrong.append(ids)
 
-    threads = [threading.Thread(target=work, args=(number % 2 == 0,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number % 2 == 0,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert not wrong
 
 
