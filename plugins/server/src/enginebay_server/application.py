@@ -13,7 +13,8 @@ from enginebay.bay import Bay
 from enginebay.errors import EnginebayError
 from enginebay_server.errors import Refusal, refusal
 from enginebay_server.events import ClientGoneError
-from enginebay_server.routes import chat
+from enginebay_server.guard import Bodied, Guarded, Observed
+from enginebay_server.routes import chat, completions, engine, health, texts
 from enginebay_server.routes.documented import ERRORS
 from enginebay_server.service import Service
 from enginebay_server.settings import Settings
@@ -27,8 +28,12 @@ def app(bay: Bay, settings: Settings | None = None) -> FastAPI:
     application = FastAPI(
         title="Enginebay", version="0.1.0", docs_url=None, redoc_url=None, responses=ERRORS, redirect_slashes=False
     )
-    application.state.service = Service(bay, settings)
-    application.include_router(chat.router)
+    service = application.state.service = Service(bay, settings)
+    for module in (chat, completions, texts, engine, health):
+        application.include_router(module.router)
+    application.add_middleware(Bodied, settings=settings)
+    application.add_middleware(Guarded, settings=settings)
+    application.add_middleware(Observed, metrics=service.metrics)
     for kind, answer in {
         RequestValidationError: _invalid,
         HTTPException: _http,

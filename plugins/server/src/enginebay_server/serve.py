@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,10 @@ import click
 
 from enginebay.cli.output import Output, waiting
 from enginebay.errors import ConfigError
+from enginebay_server import logs
 from enginebay_server.settings import LOOPBACK, Settings
+
+SHUTDOWN_SECONDS = 10
 
 
 @click.command("serve")
@@ -46,6 +48,7 @@ def command(
             hint="enginebay serve --api-key-file FILE, with a key of 16 characters or more on a line",
         )
     settings = Settings(keys=keys, hosts=allow_host, origins=allow_origin)
+    logs.to_stderr()
     configured, first = effective(load_config(config), engine, model)
     out = Output()
     listening = _bind(host, port)
@@ -98,7 +101,19 @@ async def _serve(bay: Any, settings: Settings, listening: socket.socket) -> None
     import uvicorn
 
     from enginebay_server.application import app
+    from enginebay_server.guard import HEADER_BYTES
+    from enginebay_server.http1 import LimitedProtocol
 
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    config = uvicorn.Config(app(bay, settings), log_config=None, access_log=False, lifespan="off", ws="none")
+    config = uvicorn.Config(
+        app(bay, settings),
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
     await uvicorn.Server(config).serve(sockets=[listening])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from enginebay.bay import Bay
 from enginebay.data import Chunk
 from enginebay_server.errors import Refusal
 from enginebay_server.events import EventStream, event, while_there
+from enginebay_server.metrics import Metrics
 from enginebay_server.offer import Offer
 from enginebay_server.running import Build, Job, Registry, Running, Started
 from enginebay_server.settings import Settings
@@ -30,6 +32,8 @@ class Service:
         self.settings = settings
         self.offer = Offer(bay)
         self.registry = Registry()
+        self.metrics = Metrics(bay, lambda: len(self.registry))
+        self.created = int(time.time())
 
     def name(self, asked: str | None) -> str | None:
         """The model's name if it may be served; None for the current model.

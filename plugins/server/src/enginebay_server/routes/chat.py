@@ -15,9 +15,7 @@ from enginebay.data import Chunk, Usage
 from enginebay.model import Model
 from enginebay.tools import CallBegun, CallPiece, Piece, TextPiece, ToolCallReader
 from enginebay_server import generation
-from enginebay_server.errors import Refusal
 from enginebay_server.events import event
-from enginebay_server.forms.base import Usage as UsageForm
 from enginebay_server.forms.chat import (
     AssistantMessage,
     ChatCompletion,
@@ -26,6 +24,7 @@ from enginebay_server.forms.chat import (
     NamedTool,
     ToolMessage,
 )
+from enginebay_server.routes.answers import call_id, ended, finished, fingerprint, usage_of
 from enginebay_server.routes.documented import STREAMED
 from enginebay_server.running import Build, Running, Started
 from enginebay_server.service import request_id, service_of
@@ -44,10 +43,11 @@ async def chat_completions(form: ChatRequest, request: Request) -> Response:
         "model": started[0].model,
         "system_fingerprint": fingerprint(started[0]),
     }
+    calling = bool(used_tools(form))
     if form.stream:
         usage = bool(form.stream_options and form.stream_options.include_usage)
-        return service.stream(running, chat_events(running, head, len(started), usage=usage))
-    choices = [ChoiceReader() for _ in started]
+        return service.stream(running, chat_events(running, head, len(started), calling=calling, usage=usage))
+    choices = [ChoiceReader(calling) for _ in started]
     await service.collect(request, running, lambda i, chunk, pieces: take(choices, i, chunk, pieces))
     body = {
         "object": "chat.completion",
@@ -66,19 +66,13 @@ async def chat_completions(form: ChatRequest, request: Request) -> Response:
     return JSONResponse(body)
 
 
-def fingerprint(started: Started) -> str:
-    """What stands for OpenAI's ``system_fingerprint``: the engine."""
-    return f"fp_{started.engine}"
-
-
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
 def chat_builds(form: ChatRequest, timeout_seconds: float) -> tuple[Build, ...]:
     """How the choices of a chat request are built."""
     messages = [as_template_wants(message) for message in form.messages]
-    with_tools = form.tools if form.tools and form.tool_choice != "none" else None
-    tools = [tool.model_dump(exclude_none=True) for tool in with_tools or ()]
+    tools = used_tools(form)
     if tools:
         choice = form.tool_choice or "auto"
         wanted = choice.function.name if isinstance(choice, NamedTool) else choice
@@ -96,6 +90,12 @@ def chat_builds(form: ChatRequest, timeout_seconds: float) -> tuple[Build, ...]:
         return model.chat_tokens(messages, tools or None)
 
     return generation.builds([prompt], form.n or 1, constrain, given)
+
+
+def used_tools(form: ChatRequest) -> list[dict[str, Any]]:
+    """The tools that may be called."""
+    tools = form.tools if form.tools and form.tool_choice != "none" else ()
+    return [tool.model_dump(exclude_none=True) for tool in tools]
 
 
 def as_template_wants(message: Message) -> dict[str, Any]:
@@ -132,8 +132,9 @@ def _arguments(text: str) -> Any:
 
 @define
 class ChoiceReader:
-    """One choice, as it comes: its text, its calls, and how it ended."""
+    """One choice, as it comes: its text, its calls if there are tools, and how it ended."""
 
+    calling: bool
     tools: ToolCallReader = field(factory=ToolCallReader)
     text: list[str] = field(factory=list)
     calls: list[tuple[str, list[str]]] = field(factory=list)
@@ -146,7 +147,9 @@ class ChoiceReader:
 
         :raises Refusal: the request was cancelled
         """
-        added = list(self.tools.feed(chunk.text))
+        added: list[Piece] = [TextPiece(chunk.text)] if chunk.text else []
+        if self.calling:
+            added = list(self.tools.feed(chunk.text))
         if chunk.finish:
             added += self.tools.end()
             self.usage = chunk.finish.usage
@@ -177,44 +180,16 @@ class ChoiceReader:
         return message
 
 
-def finished(reason: str) -> str:
-    """The reason in OpenAI's words.
-
-    :raises Refusal: it was cancelled, which is no success
-    """
-    if reason == "cancelled":
-        raise Refusal(409, "cancelled", "The request was cancelled before it was complete.")
-    return reason
-
-
-def call_id() -> str:
-    """A fresh id for a call."""
-    import secrets
-
-    return f"call_{secrets.token_hex(12)}"
-
-
 def take(choices: list[ChoiceReader], i: int, chunk: Chunk, pieces: dict[int, bytes]) -> bool:
     """Read a chunk into its choice; True when all have ended."""
     choices[i].read(chunk, pieces)
-    return chunk.finish is not None and all(choice.finish_reason for choice in choices)
+    return ended(choices)
 
 
 def usage_form(choices: Sequence[Any]) -> dict[str, Any]:
     """Tokens of a prompt that several choices share, counted once, and of all choices."""
     used = [choice.usage for choice in choices if choice.usage]
     return usage_of(used[0].prompt_tokens, sum(one.completion_tokens for one in used), used[0].cached_tokens)
-
-
-def usage_of(prompt: int, completion: int, cached: int) -> dict[str, Any]:
-    """Numbers of tokens in OpenAI's form."""
-    details = UsageForm.Details(cached_tokens=cached)
-    return UsageForm(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=prompt + completion,
-        prompt_tokens_details=details,
-    ).model_dump()
 
 
 def logprobs_form(chunk: Chunk, pieces: dict[int, bytes]) -> list[dict[str, Any]]:
@@ -232,9 +207,9 @@ def _token(piece: bytes, logprob: float) -> dict[str, Any]:
     return {"token": piece.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(piece)}
 
 
-async def chat_events(running: Running, head: dict[str, Any], n: int, *, usage: bool) -> AsyncIterator[bytes]:
+async def chat_events(running: Running, head: dict[str, Any], n: int, *, calling: bool, usage: bool) -> AsyncIterator[bytes]:
     """The events of a streamed answer: role first, the finish reason last, then the usage and ``[DONE]``."""
-    choices = [ChoiceReader() for _ in range(n)]
+    choices = [ChoiceReader(calling) for _ in range(n)]
     base = {"object": "chat.completion.chunk", **head}
 
     def one(i: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> bytes:
@@ -242,7 +217,7 @@ async def chat_events(running: Running, head: dict[str, Any], n: int, *, usage: 
         return event({**base, "choices": [choice], **({"usage": None} if usage else {})})
 
     yield b"".join(one(i, {"role": "assistant", "content": ""}) for i in range(n))
-    while not all(choice.finish_reason for choice in choices):
+    while not ended(choices):
         i, chunk, pieces = await running.next()
         added = choices[i].read(chunk, pieces)
         logprobs = {"content": logprobs_form(chunk, pieces), "refusal": None} if chunk.logprobs else None
