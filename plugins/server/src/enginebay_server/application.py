@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -14,7 +15,7 @@ from enginebay.errors import EnginebayError
 from enginebay_server.errors import Refusal, refusal
 from enginebay_server.events import ClientGoneError
 from enginebay_server.guard import Bodied, Guarded, Observed
-from enginebay_server.routes import chat, completions, engine, health, texts
+from enginebay_server.routes import chat, completions, engine, health, messages, responses, texts
 from enginebay_server.routes.documented import ERRORS
 from enginebay_server.service import Service
 from enginebay_server.settings import Settings
@@ -29,7 +30,7 @@ def app(bay: Bay, settings: Settings | None = None) -> FastAPI:
         title="Enginebay", version="0.1.0", docs_url=None, redoc_url=None, responses=ERRORS, redirect_slashes=False
     )
     service = application.state.service = Service(bay, settings)
-    for module in (chat, completions, texts, engine, health):
+    for module in (chat, completions, responses, messages, texts, engine, health):
         application.include_router(module.router)
     application.add_middleware(Bodied, settings=settings)
     application.add_middleware(Guarded, settings=settings)
@@ -39,6 +40,7 @@ def app(bay: Bay, settings: Settings | None = None) -> FastAPI:
         HTTPException: _http,
         Refusal: _refused,
         EnginebayError: _refused,
+        ValidationError: _invalid,
         ClientGoneError: _gone,
     }.items():
         application.add_exception_handler(kind, answer)
@@ -65,7 +67,7 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """The first problems that the types found, with their place."""
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError | ValidationError)
     problems = [_problem(one) for one in error.errors()[:3]]
     text = "; ".join(f"{where}: {what}" if where else what for where, what in problems)[:MAX_MESSAGE]
     return Refusal(400, "invalid_request", text, param=problems[0][0] or None).response()

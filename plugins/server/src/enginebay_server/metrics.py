@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from enginebay.bay import Bay
+from enginebay.data import Finish
 
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -34,6 +35,13 @@ class Metrics:
         self.completion_tokens = Counter("enginebay_completion_tokens", "Tokens generated.", registry=self.registry)
         self.gone = Counter("enginebay_clients_gone", "Clients that left early.", registry=self.registry)
         self.registry.register(_BayCollector(bay, running))
+
+    def finished(self, finish: Finish) -> None:
+        """Count a sequence that has ended."""
+        self.first_token.observe(finish.timings.first_token_seconds)
+        self.prompt_tokens.inc(finish.usage.prompt_tokens)
+        self.cached_tokens.inc(finish.usage.cached_tokens)
+        self.completion_tokens.inc(finish.usage.completion_tokens)
 
 
 class _BayCollector(Collector):

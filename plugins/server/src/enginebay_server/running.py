@@ -16,7 +16,7 @@ from typing import TypeAlias
 from attrs import evolve, field, frozen
 
 from enginebay.bay import Bay
-from enginebay.data import Chunk, GenerateRequest, TokenLogprob
+from enginebay.data import Chunk, Finish, GenerateRequest, TokenLogprob
 from enginebay.engine import Stream
 from enginebay.errors import Cancelled
 from enginebay.model import Model
@@ -51,11 +51,16 @@ class Item:
 
 
 class Running:
-    """A job under way. Iterate to the end, or ``close`` it; ``cancel`` may come from anywhere."""
+    """A job under way. Read it to the end with ``next``, or ``close`` it; ``cancel`` may come from anywhere.
 
-    def __init__(self, bay: Bay, job: Job, buffered_chunks: int) -> None:
+    :param buffered_chunks: how many chunks of a choice may wait for their reader
+    :param finished: told how each choice ended
+    """
+
+    def __init__(self, bay: Bay, job: Job, buffered_chunks: int, finished: Callable[[Finish], None]) -> None:
         self.job = job
         self._bay = bay
+        self._finished = finished
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Item] = asyncio.Queue()
         self._held: deque[Item] = deque()
@@ -101,6 +106,8 @@ class Running:
         item = self._held.popleft() if self._held else await self._items.get()
         if isinstance(item.what, Chunk):
             self._room[item.choice].release()
+            if item.what.finish:
+                self._finished(item.what.finish)
             return item.choice, item.what, item.pieces
         raise item.what if isinstance(item.what, BaseException) else AssertionError("a choice started twice")
 
