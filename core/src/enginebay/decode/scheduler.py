@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 BATCH_TURN = 8
 """A request of priority ``batch`` goes first once this many interactive ones have passed it."""
-FIRST_PIECE_TOKENS = 16
-"""How much of a prompt is mixed into others' steps before anything was measured."""
+LEAST_PIECE_TOKENS = 16
+"""How much of a prompt is mixed into others' steps at first, and at least.
+
+A step of two tokens can cost as much as one of sixteen: less would make every prompt wait and others no faster.
+"""
 
 
 class Scheduler:
@@ -43,7 +46,7 @@ class Scheduler:
         self._shut: EnginebayError | None = None
         self._cancels = False
         self._sole: frozenset[Job] = frozenset()
-        self._piece_tokens = FIRST_PIECE_TOKENS
+        self._piece_tokens = LEAST_PIECE_TOKENS
         self._step_seconds = 0.0
         self._end_mask: npt.NDArray[np.bool_] | None = None
         self.steps = 0
@@ -283,12 +286,12 @@ class Scheduler:
                 job.suspect = True
 
     def _learn(self, sequences: int, prefills: bool, seconds: float) -> None:
-        """Adjust the piece of a prompt that others' steps carry, so that such a step takes at most two ordinary ones."""
+        """Adjust the piece of a prompt that others' steps carry, so that such a step takes at most about two ordinary ones."""
         if not prefills:
             self._step_seconds = seconds if not self._step_seconds else 0.9 * self._step_seconds + 0.1 * seconds
         elif sequences > 1 and self._step_seconds:
             if seconds > 2.0 * self._step_seconds:
-                self._piece_tokens = max(1, self._piece_tokens // 2)
+                self._piece_tokens = max(LEAST_PIECE_TOKENS, self._piece_tokens // 2)
             elif seconds < 1.6 * self._step_seconds:
                 self._piece_tokens = min(self._model.step_tokens, self._piece_tokens + max(1, self._piece_tokens // 4))
 
