@@ -132,7 +132,9 @@ def write_mnn(source: Path, target: Path) -> None:
     positions = json.loads((source / "config.json").read_text())["max_position_embeddings"]
     config = MNN_CONFIG | {"max_position_embeddings": positions}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    _name_all_end_tokens(target / "tokenizer.mtok", json.loads((source / "generation_config.json").read_text())["eos_token_id"])
+    _name_all_end_tokens(
+        target / "tokenizer.mtok", json.loads((source / "generation_config.json").read_text())["eos_token_id"]
+    )
 
 
 def _name_all_end_tokens(path: Path, end: list[int]) -> None:
