@@ -46,7 +46,11 @@ PERSON = {
         "age": {"type": "integer", "minimum": 0, "maximum": 150},
         "email": {"type": "string", "format": "email"},
         "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 5},
-        "address": {"type": "object", "properties": {"street": {"type": "string"}, "city": {"type": "string"}}, "required": ["city"]},
+        "address": {
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+            "required": ["city"],
+        },
     },
     "required": ["name", "age"],
     "additionalProperties": False,
@@ -57,9 +61,17 @@ LARGE = {
     "$defs": {f"part{i}": {**PERSON, "title": f"part {i}"} for i in range(20)},
 }
 PERSON_TEXT = json.dumps(
-    {"name": "Ada Lovelace", "age": 36, "email": "ada@example.org", "tags": ["red", "blue"], "address": {"city": "London"}}
+    {
+        "name": "Ada Lovelace",
+        "age": 36,
+        "email": "ada@example.org",
+        "tags": ["red", "blue"],
+        "address": {"city": "London"},
+    }
 )
-NESTED_TEXT = json.dumps({"a": [1, 2.5, {"b": "some text here"}, None], "c": {"d": {"e": [[], {}, "x"]}}, "f": "the end\n"})
+NESTED_TEXT = json.dumps(
+    {"a": [1, 2.5, {"b": "some text here"}, None], "c": {"d": {"e": [[], {}, "x"]}}, "f": "the end\n"}
+)
 
 CASES: dict[str, tuple[Constraint, str]] = {
     "schema, small": (JsonSchema(PERSON), PERSON_TEXT),
@@ -83,7 +95,8 @@ def vocabulary_of(path: str) -> Vocabulary:
     byte_of = {chr(byte): byte for byte in shown}
     byte_of |= {chr(256 + index): byte for index, byte in enumerate(byte for byte in range(256) if byte not in shown)}
     pieces = tuple(
-        bytes(byte_of[char] for char in text) if kind == 1 else text.encode() for text, kind in zip(texts, kinds, strict=True)
+        bytes(byte_of[char] for char in text) if kind == 1 else text.encode()
+        for text, kind in zip(texts, kinds, strict=True)
     )
     special = frozenset(token for token, kind in enumerate(kinds) if kind != 1)
     end = frozenset({int(fields["tokenizer.ggml.eos_token_id"].contents())})
@@ -121,7 +134,9 @@ def main() -> int:
     begin = time.perf_counter()
     compiler.compile(Regex("a"))
     print(f"{len(vocabulary.pieces):,} tokens; tokenizer built in {time.perf_counter() - begin:.2f} s")
-    print(f"{'constraint':<20}{'compile ms':>12}{'tokens':>8}{'first us':>10}{'p50 us':>10}{'p99 us':>10}{'start us':>10}")
+    print(
+        f"{'constraint':<20}{'compile ms':>12}{'tokens':>8}{'first us':>10}{'p50 us':>10}{'p99 us':>10}{'start us':>10}"
+    )
     for name, (constraint, text) in CASES.items():
         begin = time.perf_counter()
         compiled = compiler.compile(constraint)

@@ -79,3 +79,42 @@ def random_gbnf(seed: int) -> str:
     if draw.random() < 0.3:
         rules.reverse()
     return draw.choice(["\n", "\n\n", " # comment\n", "\r\n"]).join(rules) + draw.choice(["", "\n"])
+
+
+DELIMITED_ALPHABET = "ab-(,)"
+
+
+def random_delimited_gbnf(seed: int) -> str:
+    """A recursive grammar with brackets, separators and space around regular rules, some of which can be lexemes."""
+    draw = random.Random(seed)
+    regular = [
+        "[ab]+",
+        "[a-b]{1,3}",
+        '"a" "b"?',
+        '"a"+ | "b"',
+        '"ab"',
+        '"a" w',
+        '("a" | "b" w)',
+        '"b"* "a"',
+        "[ab]* w",
+        '"a" "-"?',
+    ]
+    spaces = ['"-"*', '"-"?', '| "-" | "-" "-"', '"-"+', '("-" "-")*', '""']
+    brackets = draw.choice(['"(" w', '"("', '"(" x?']), draw.choice(['")"', '")" w', 'w ")"'])
+    separator = draw.choice(['","', '"," w', 'w ","', '"-"', "w"])
+    inner = draw.choice(["x", "x | root", "y | root", "root", "(x | y) w", "x w y"])
+    root = draw.choice(
+        [
+            f"{brackets[0]} ({inner} ({separator} ({inner}))*)? {brackets[1]} | x",
+            f"{brackets[0]} {inner} {brackets[1]} | y",
+            f"x | y {brackets[0]} root {brackets[1]}",
+            f"x ({separator} ({inner}))? | {brackets[0]} root {brackets[1]}",
+        ]
+    )
+    rules = [
+        f"root ::= {root}",
+        f"x ::= {draw.choice(regular)}",
+        f"y ::= {draw.choice(regular)}",
+        f"w ::= {draw.choice(spaces)}",
+    ]
+    return "\n".join(rules)

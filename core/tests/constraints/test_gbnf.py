@@ -1,13 +1,17 @@
 """GBNF means here what it means in llama.cpp."""
 
+from collections.abc import Callable
+
 import pytest
 
-from enginebay.data import Gbnf, Rules
+from enginebay.data import Gbnf, Lark, Rules
+from enginebay.decode.constraints import Limits
+from enginebay.decode.constraints.gbnf import gbnf_grammar
 from enginebay.errors import GrammarError
 
 from .oracle import Oracle
-from .random_gbnf import ALPHABET, random_gbnf
-from .vocabularies import BYTES, TOOL, USER, accepts, byte_compiler, follow
+from .random_gbnf import ALPHABET, DELIMITED_ALPHABET, random_delimited_gbnf, random_gbnf
+from .vocabularies import BYTES, TOOL, USER, accepts, byte_compiler, encode, follow
 
 LENGTH = 4
 
@@ -16,19 +20,19 @@ def accepted(follows: dict[str, str]) -> set[str]:
     return {text for text, next_chars in follows.items() if "$" in next_chars}
 
 
-def test_a_thousand_random_grammars_accept_what_llama_cpp_accepts():
-    pytest.importorskip("llama_cpp")
+def differences(make: Callable[[int], str], alphabet: str, length: int, wanted: int) -> tuple[int, int]:
+    """Compare ``wanted`` grammars that both sides accept. How many texts were accepted, and how many grammars refused."""
     oracle = Oracle()
     compiler = byte_compiler(cache_entries=1)
     compared = refused = texts = seed = 0
-    while compared < 1_000:
+    while compared < wanted:
         seed += 1
-        source = random_gbnf(seed)
-        theirs = oracle.follow(source, ALPHABET, LENGTH)
+        source = make(seed)
+        theirs = oracle.follow(source, alphabet, length)
         if theirs == "died":  # llama.cpp does not see every left recursion
             continue
         try:
-            ours = follow(compiler.compile(Gbnf(source)), ALPHABET, LENGTH)
+            ours = follow(compiler.compile(Gbnf(source)), alphabet, length)
         except GrammarError as error:
             matches_nothing = theirs is not None and "matches no text" in str(error) and not accepted(theirs)
             assert theirs is None or matches_nothing, f"seed {seed}: only we refuse {source!r}: {error}"
@@ -41,8 +45,38 @@ def test_a_thousand_random_grammars_accept_what_llama_cpp_accepts():
         compared += 1
         texts += len(accepted(ours))
     oracle.close()
+    return texts, refused
+
+
+def test_a_thousand_random_grammars_accept_what_llama_cpp_accepts():
+    pytest.importorskip("llama_cpp")
+    texts, refused = differences(random_gbnf, ALPHABET, LENGTH, 1_000)
     assert texts > 10_000
     assert refused > 500
+
+
+def test_rules_that_become_terminals_accept_what_llama_cpp_accepts():
+    pytest.importorskip("llama_cpp")
+    quick = 0
+    for seed in range(60):
+        try:
+            quick += "R" in gbnf_grammar(random_delimited_gbnf(seed), BYTES, encode, Limits()).lark
+        except GrammarError:
+            continue
+    assert quick > 20, "the test would compare nothing but plain forms"
+    texts, _ = differences(random_delimited_gbnf, DELIMITED_ALPHABET, LENGTH + 1, 400)
+    assert texts > 4_000
+
+
+def test_plain_and_quick_forms_agree():
+    for seed in range(200):
+        make = random_gbnf if seed % 2 else random_delimited_gbnf
+        try:
+            forms = [gbnf_grammar(make(seed), BYTES, encode, Limits(), plain=plain).lark for plain in (True, False)]
+        except GrammarError:
+            continue
+        plain, quick = (follow(byte_compiler().compile(Lark(form)), DELIMITED_ALPHABET, LENGTH) for form in forms)
+        assert accepted(plain) == accepted(quick), make(seed)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +146,20 @@ def test_tokens_are_named_by_id_or_text_and_are_nothing_else():
     assert accepts(compiled, b"<|tool|>")
     assert not accepts(compiled, [*b"a", TOOL])
     assert not compiled.start().allowed(len(BYTES.pieces))[USER]
+
+
+def test_a_token_that_could_be_text_is_refused_and_special_ones_are_exact():
+    for source in ['root ::= <[97]> | "a" "b"', 'root ::= !<think>* "end"', "root ::= (<[98]> | !<[99]>)+"]:
+        with pytest.raises(GrammarError, match="can also be"):
+            byte_compiler().compile(Gbnf(source))
+    thinking = Gbnf("root ::= <think> thought <[258]> .*\nthought ::= !<[258]>*")
+    compiled = byte_compiler().compile(thinking)
+    assert accepts(compiled, [USER, *"any é".encode(), USER, TOOL, *b"text"])
+    assert accepts(compiled, [USER, TOOL])
+    assert not accepts(compiled, [USER, *b"a"])
+    assert not accepts(compiled, [USER, TOOL, TOOL])
+    only_token = byte_compiler().compile(Gbnf('root ::= "a" <[98]> "b"'))
+    assert accepts(only_token, b"abb")
 
 
 def test_rules_with_alternatives():

@@ -61,6 +61,7 @@ class ConstraintCompiler:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
+        self._library.prepare()  # once a model, and not the constraint's fault
         compiled = self._within_deadline(lambda: self._compile(constraint))
         with self._lock:
             self._cache[key] = compiled

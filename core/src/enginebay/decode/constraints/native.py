@@ -59,7 +59,8 @@ class Library:
         self._tokenizer: Any = None
         self._limits: Any = None
 
-    def _ready(self) -> Any:
+    def prepare(self) -> Any:
+        """The tokenizer, built now if it is not there yet. Raises GrammarError if the model has no end token."""
         with self._lock:
             if self._tokenizer is None:
                 import llguidance
@@ -76,7 +77,7 @@ class Library:
         """Compile Lark text to a matcher that is only ever cloned. Raises GrammarError with the library's reason."""
         import llguidance
 
-        tokenizer = self._ready()
+        tokenizer = self.prepare()
         matcher = llguidance.LLMatcher(tokenizer, lark + _NO_FORCING, log_level=0, limits=self._limits)
         if matcher.is_error():
             raise GrammarError(f"the constraint cannot be compiled: {_reason(matcher)}")

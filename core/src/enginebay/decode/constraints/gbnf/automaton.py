@@ -33,7 +33,8 @@ class _Part:
 class Automaton:
     """Positions of ``grammar`` from the rule ``root`` on. Mentions of rules in ``leaves`` are positions like characters.
 
-    ``symbols[p]`` is what stands at position ``p``; ``following[p]`` the positions of leaves that may come after it.
+    ``symbols[p]`` is what stands at position ``p``; ``following[p]`` the positions of leaves that may come after it; ``last`` those
+    after which the root may be over.
     """
 
     def __init__(self, grammar: GbnfGrammar, root: str, nullable: frozenset[str], leaves: Collection[str] = ()) -> None:
@@ -58,8 +59,14 @@ class Automaton:
                 assert isinstance(symbol, Ref)
                 self._calls.setdefault(symbol.name, []).append(position)
         self.start = self._entered(self._bodies[root].first)
-        self.last = self._bodies[root].last
-        self.following = [self._reached(position) for position in range(len(self.symbols))]
+        self.following: list[frozenset[int]] = []
+        last: set[int] = set()
+        for position, symbol in enumerate(self.symbols):
+            ended = self._ended(position)
+            self.following.append(self._entered({after for end in ended for after in self._after[end]}))
+            if not self._is_call(symbol) and not ended.isdisjoint(self._bodies[root].last):
+                last.add(position)
+        self.last = frozenset(last)
 
     def _is_call(self, symbol: Item) -> bool:
         return isinstance(symbol, Ref) and symbol.name not in self._leaves
@@ -113,19 +120,18 @@ class Automaton:
                     waiting += self._bodies[symbol.name].first
         return frozenset(position for position in seen if not self._is_call(self.symbols[position]))
 
-    def _reached(self, position: int) -> frozenset[int]:
-        found: set[int] = set()
+    def _ended(self, position: int) -> set[int]:
+        """``position``, and the mentions of rules that may be over when it is."""
         ended: set[int] = set()
         waiting = [position]
         while waiting:
             current = waiting.pop()
             if current not in ended:
                 ended.add(current)
-                found |= self._after[current]
                 rule = self._rule_of[current]
                 if current in self._bodies[rule].last:
                     waiting += self._calls.get(rule, ())
-        return self._entered(found)
+        return ended
 
     def states(self, first: dict[str, Chars]) -> list[tuple[frozenset[int], frozenset[int]]]:
         """Sets of positions that one text can have come to, each with the positions that are possible then.
@@ -162,9 +168,11 @@ class Automaton:
 
 
 def symbols_overlap(one: Item, other: Item, first: dict[str, Chars]) -> bool:
-    """Whether two leaves can take the same character, or both a token."""
+    """Whether two leaves can take the same character, or the same token."""
+    if isinstance(one, Token) and isinstance(other, Token):
+        return one.negated == other.negated if one.token == other.token else one.negated or other.negated
     if isinstance(one, Token) or isinstance(other, Token):
-        return isinstance(one, Token) and isinstance(other, Token)
+        return False
     return one == other or chars_of(one, first).overlaps(chars_of(other, first))
 
 

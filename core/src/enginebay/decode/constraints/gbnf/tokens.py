@@ -5,7 +5,7 @@ Where both are possible, the library takes the token and forgets the text; llama
 
 from __future__ import annotations
 
-from enginebay.decode.constraints.gbnf.automaton import Automaton, TooLarge, nullable_rules
+from enginebay.decode.constraints.gbnf.automaton import Automaton, TooLarge, nullable_rules, symbols_overlap
 from enginebay.decode.constraints.gbnf.tree import Chars, GbnfGrammar, Group, Item, Repeat, Sequence, Token
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import GrammarError
@@ -28,7 +28,9 @@ def check_tokens(grammar: GbnfGrammar, vocabulary: Vocabulary) -> None:
         for one in symbols:
             if isinstance(one, Token) and any(_both(one, other, vocabulary) for other in symbols if other != one):
                 name = f"{'!' if one.negated else ''}<[{one.token}]>"
-                raise GrammarError(f"{name} stands where the same token can also be text or another token of the grammar")
+                raise GrammarError(
+                    f"{name} stands where the same token can also be text or another token of the grammar"
+                )
 
 
 def _check_token(token: Token, vocabulary: Vocabulary) -> None:
@@ -48,9 +50,7 @@ def _is_special(token: int, vocabulary: Vocabulary) -> bool:
 
 def _both(token: Token, other: Item, vocabulary: Vocabulary) -> bool:
     if isinstance(other, Token):
-        if token.negated != other.negated:
-            return token.token != other.token
-        return token.negated
+        return symbols_overlap(token, other, {})
     if token.negated:
         return True
     piece = vocabulary.pieces[token.token]
