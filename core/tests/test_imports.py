@@ -30,7 +30,7 @@ LAYERS = (
     {"opening"},
     {"worker"},
     {"model", "session"},
-    {"selection", "engine", "result", "session_file", "memory"},
+    {"selection", "engine", "result", "session_file", "memory", "status"},
     {"registry", "config"},
     {"store"},
     {"catalogue"},

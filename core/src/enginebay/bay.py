@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from enginebay import memory, opening
 from enginebay.config import Config
@@ -22,52 +22,11 @@ from enginebay.engine import Stream
 from enginebay.errors import Cancelled, EnginebayError, EngineError, ModelNotFound, OutOfMemory
 from enginebay.model import Model
 from enginebay.moving import MovingStream
+from enginebay.status import BayStatus, ModelStatus, Switched
 
 log = logging.getLogger(__name__)
 TEND_SECONDS = 1.0
 MEMORY_MARGIN_BYTES = 64 * 1024 * 1024
-
-
-@frozen
-class Switched:
-    """What a switch did. ``to_dict`` gives it as ``status``, ``from``, ``to`` and ``loaded_model``."""
-
-    previous: str | None
-    engine: str
-    loaded_model: str
-    status: Literal["switched"] = "switched"
-    moved_requests: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"status": self.status, "from": self.previous, "to": self.engine, "loaded_model": self.loaded_model}
-
-
-@frozen
-class ModelStatus:
-    """One model of a bay, as it is now."""
-
-    name: str
-    engine: str
-    format: str
-    state: str
-    current: bool
-    pinned: bool
-    context_tokens: int | None
-    in_flight: int
-    pid: int | None = None
-    memory_bytes: int | None = None
-    restarts: int = 0
-    error: str | None = None
-
-
-@frozen
-class BayStatus:
-    """The whole bay: the current model, what is being loaded, and every model that is known."""
-
-    engine: str | None
-    model: str | None
-    loading: str | None
-    models: tuple[ModelStatus, ...]
 
 
 @define(eq=False)

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from enginebay import registry
-from enginebay.bay import ModelStatus
 from enginebay.errors import EnginebayError
+from enginebay.status import ModelStatus
 from enginebay_server.errors import Refusal
 from enginebay_server.forms.other import (
     CancelAnswer,
