@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 from enginebay.engine import Stream
 from enginebay.errors import QueueFull, Timeout
 from enginebay.model import Model
-from enginebay.result import Result
 from enginebay.testing.base import Subject, refused, usable
 
 
@@ -67,10 +65,15 @@ class ConcurrencyClauses(Subject):
         Look at which row of logits belongs to which sequence.
         """
         jobs = self._jobs(opened, 2 * opened.info.sequences + 1)
-        alone = [job().tokens for job in jobs]
+        alone = [self._tokens(job()) for job in jobs]
         assert len(set(alone)) > 1, "all requests gave the same tokens: give the test class another prompt"
         for _ in range(2):
-            assert [result.tokens for result in self.together(jobs)] == alone
+            others = [self._endless(opened) for _ in range(opened.info.sequences)]
+            assert all(self.first(other) for other in others)
+            streams = [job() for job in jobs]
+            for other in others:  # so that the requests begin together
+                other.close()
+            assert [self._tokens(stream) for stream in streams] == alone
 
     def test_e40_neighbours_do_not_matter(self, opened: Model) -> None:
         """E40 Neighbours that join, leave and are cancelled change no token of a request.
@@ -78,8 +81,7 @@ class ConcurrencyClauses(Subject):
         Look at what happens to other sequences when one is cleared.
         """
         jobs = self._jobs(opened, opened.info.sequences + 1)
-        alone = [job().tokens for job in jobs]
-
+        alone = [self._tokens(job()) for job in jobs]
         over = threading.Event()
 
         def disturb() -> None:
@@ -97,7 +99,8 @@ class ConcurrencyClauses(Subject):
             disturber.start()
         try:
             for _ in range(3):
-                assert [result.tokens for result in self.together(jobs)] == alone
+                streams = [job() for job in jobs]
+                assert [self._tokens(stream) for stream in streams] == alone
         finally:
             over.set()
         for disturber in disturbers:
@@ -158,38 +161,38 @@ class ConcurrencyClauses(Subject):
 
         Look at the order in which waiting requests are taken.
         """
-        ended: list[str] = []
         with self.open(sequences=1) as model:
-            quarter = model.info.context_tokens // 4
-            prompt = self.long_prompt(model, quarter)
 
             def begin(priority: Literal["interactive", "batch"], tokens: int) -> Stream:
-                asked: dict[str, Any] = {"priority": priority, "max_tokens": tokens, "cache_prompt": False}
-                return model.stream(prompt, temperature=0, ignore_end=True, **asked)
+                return model.stream(self.prompt, temperature=0, ignore_end=True, priority=priority, max_tokens=tokens)
 
-            def finish(stream: Stream, name: str) -> None:
-                self.collect(stream)
-                ended.append(name)
-
-            running = begin("interactive", 2 * quarter)
+            running = self._endless(model)
             assert self.first(running)
-            waiting = [begin("batch", quarter), begin("interactive", 2)]
-            self.together([partial(finish, *pair) for pair in zip(waiting, ("batch", "interactive"), strict=True)])
+            waiting = [begin("batch", 100), begin("interactive", 2)]
             running.close()
-        assert ended == ["interactive", "batch"]
+            batch, interactive = (self.collect(stream)[-1].finish for stream in waiting)
+        assert batch
+        assert interactive
+        assert batch.timings.queue_seconds > interactive.timings.queue_seconds
 
-    def _jobs(self, opened: Model, n: int) -> list[Callable[[], Result]]:
+    def _jobs(self, opened: Model, n: int) -> list[Callable[[], Stream]]:
         """Requests of different prompts, lengths and temperatures."""
         hot: dict[str, Any] = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
-        def job(i: int) -> Callable[[], Result]:
+        def job(i: int) -> Callable[[], Stream]:
             prompt = f"{self.prompt} {'and so ' * (i % 4)}{i}"
             chosen = hot if i % 2 and not self.lacks(opened, "seed") else {"temperature": 0.0}
             asked: dict[str, Any] = {**chosen, "seed": i, "max_tokens": self.tokens + i % 3, "ignore_end": True}
-            return lambda: opened.generate(prompt, **asked)
+            return lambda: opened.stream(prompt, **asked)
 
         return [job(i) for i in range(n)]
 
+    def _tokens(self, stream: Stream) -> tuple[int, ...]:
+        return tuple(token for chunk in self.collect(stream) for token in chunk.tokens)
+
     def _endless(self, opened: Model) -> Stream:
+        """A generation that goes on until it is ended, or as long as the context allows."""
+        if "context_shift" in opened.info.capabilities:
+            return opened.stream(self.prompt, temperature=0, ignore_end=True, context="shift")
         room = opened.info.context_tokens - len(opened.prompt_tokens(self.prompt)) - 1
-        return opened.stream(self.prompt, temperature=0, max_tokens=room, ignore_end=True)
+        return opened.stream(self.prompt, temperature=0, ignore_end=True, max_tokens=room)
