@@ -15,7 +15,7 @@ class Oracle:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def follow(self, grammar: str, alphabet: str, length: int) -> dict[str, str] | None | str:
+    def follow(self, grammar: str, alphabet: str, length: int) -> dict[str, str] | str | None:
         process = self._process or self._start()
         request = json.dumps({"grammar": grammar, "alphabet": alphabet, "length": length})
         try:

@@ -4,6 +4,7 @@ import random
 import threading
 
 import pytest
+
 from enginebay.data import Choice, Gbnf, JsonSchema, Lark, Regex, Rules
 from enginebay.decode.constraints import REQUEST_LIMITS, ConstraintCompiler
 from enginebay.errors import GenerationError, GrammarError
@@ -128,8 +129,8 @@ def test_bounded_in_what_it_costs(name):
         for byte in text.encode():
             assert matcher.allowed(len(BYTES.pieces))[byte]
             matcher.advance(byte)
-    except (GrammarError, GenerationError) as error:
-        assert str(error)
+    except (GrammarError, GenerationError):
+        return  # refused, now or on the way: what matters is that it came to an end
 
 
 def test_a_compiler_goes_on_after_refusals_and_keeps_a_bounded_cache():

@@ -17,7 +17,7 @@ _MOST_POSITIONS = 400
 _MOST_STATES = 400
 
 
-class TooLarge(Exception):  # noqa: N818 - a signal between the modules of this package
+class TooLarge(Exception):
     """The grammar is too large to be looked through."""
 
 
@@ -33,8 +33,8 @@ class _Part:
 class Automaton:
     """Positions of ``grammar`` from the rule ``root`` on. Mentions of rules in ``leaves`` are positions like characters.
 
-    ``symbols[p]`` is what stands at position ``p``; ``following[p]`` the positions of leaves that may come after it; ``last`` those
-    after which the root may be over.
+    ``symbols[p]`` is what stands at position ``p``, ``following[p]`` the positions of leaves that may come after it; ``last``
+    has those after which the root may be over.
     """
 
     def __init__(self, grammar: GbnfGrammar, root: str, nullable: frozenset[str], leaves: Collection[str] = ()) -> None:

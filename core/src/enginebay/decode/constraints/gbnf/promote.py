@@ -19,7 +19,6 @@ from enginebay.decode.constraints.gbnf.automaton import (
 )
 from enginebay.decode.constraints.gbnf.tree import Chars, GbnfGrammar, Ref, chars
 
-
 _MOST_RULES = 100
 
 

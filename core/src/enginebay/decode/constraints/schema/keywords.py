@@ -1,7 +1,8 @@
-"""What is done with each keyword of JSON Schema: the source of the reference page's table. Knows no code that does it."""
+"""What is done with each keyword of JSON Schema: ``python -m`` prints the reference page's table. Knows no code that does it."""
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 from attrs import frozen
@@ -73,7 +74,8 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "multipleOf",
         "enforced",
-        "All in a schema together: a least common multiple of at most 10,000 steps. Written without exponent, with as many decimals as the multiple has, or none.",
+        "All in a schema together: a least common multiple of at most 10,000 steps. Written without exponent, "
+        "with as many decimals as the multiple has, or none.",
     ),
     Keyword("allOf", "enforced", "Parts that cannot be joined are refused."),
     Keyword("anyOf", "enforced"),
@@ -134,3 +136,7 @@ def keyword_table() -> str:
     lines = ["| Keyword | | Limits |", "|---|---|---|"]
     lines += [f"| `{keyword.name}` | {keyword.treatment} | {keyword.limits} |" for keyword in KEYWORDS]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(keyword_table())
