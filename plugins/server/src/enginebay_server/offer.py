@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 from attrs import evolve, frozen
 
 from enginebay import opening, registry
 from enginebay.bay import Bay
 from enginebay.catalogue import load_catalogue
-from enginebay.config import Config, ModelConfig, wanted
+from enginebay.config import Config, ModelConfig
 from enginebay.data import CatalogueModel
 from enginebay.errors import EnginebayError, ModelNotFound
 
@@ -66,47 +66,39 @@ def _catalogue() -> dict[str, CatalogueModel | None]:
 
 
 def effective(config: Config, engine: str | None, model: str | None) -> tuple[Config, str]:
-    """The configuration of a server without any: each model has an engine and a process, and one is the first.
+    """The configuration of a server: each model has an engine and a process of its own, and one model is the first.
 
+    :param engine: what serves every model that it reads (None: the configured engine, else the first by name that can)
     :param model: the model to begin with: a name or a path (None: a configured one, ``demo``, or any other)
     :return: the configuration, and the name of the first model
-    :raises ModelNotFound: there is none
+    :raises EnginebayError: no engine, or not the named one, can serve the first model
     """
-    config = evolve(config, engine=engine or config.engine, isolation=config.isolation or "process")
+    usual = engine or config.engine
     own, models = list(config.models), dict(config.models)
     for name in _catalogue():
         models.setdefault(name, ModelConfig())
     if model is not None and model not in models:
-        models[model] = ModelConfig()
-    config = evolve(config, models={name: _with_engine(config, name, models[name]) for name in models})
-    order = [*own, FIRST_CHOICE, *config.models]
-    first = model or next((name for name in order if name in config.models and _usable(config, name)), None)
+        path = Path(model).expanduser()
+        model = path.name if path.exists() else model
+        models[model] = ModelConfig(reference=str(path.absolute()) if path.exists() else None)
+    config = evolve(config, engine=None, isolation=config.isolation or "process")
+    engines = {name: _engine(config, one.reference or name, engine or one.engine or usual) for name, one in models.items()}
+    order = [model] if model else [*own, FIRST_CHOICE, *models]
+    first = next((name for name in order if model or engines.get(name)), None)
     if first is None:
         raise ModelNotFound("No model that an installed engine reads was found.", hint="pip install enginebay-demo")
-    return config, first
+    if engine or not engines[first]:
+        opening.resolve(models[first].reference or first, engine, config)
+    named = {name: evolve(one, engine=engines[name]) for name, one in models.items()}
+    return evolve(config, models=named), first
 
 
-def _with_engine(config: Config, name: str, model: ModelConfig) -> ModelConfig:
-    """The model with an engine named: the one that somebody named, else the first by name that can serve it."""
-    if wanted(config, name).engine or model.engine:
-        return model
-    for engine in _engines():
+def _engine(config: Config, reference: str, preferred: str | None) -> str | None:
+    """The engine that serves a model: the preferred one, else the first by name that can."""
+    for engine in [*([preferred] if preferred else []), *sorted(registry.engines())]:
         try:
-            opening.resolve(model.reference or name, engine, config)
+            opening.resolve(reference, engine, config)
         except EnginebayError:
             continue
-        return evolve(model, engine=engine)
-    return model
-
-
-def _engines() -> Sequence[str]:
-    return sorted(registry.engines())
-
-
-def _usable(config: Config, name: str) -> bool:
-    try:
-        opening.resolve(name, None, config)
-    except EnginebayError:
-        return False
-    return True
-
+        return engine
+    return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from enginebay.cli.output import Output, waiting
 from enginebay.errors import ConfigError
 from enginebay_server import logs
 from enginebay_server.settings import LOOPBACK, Settings
+
+if TYPE_CHECKING:
+    from enginebay.bay import Bay
 
 SHUTDOWN_SECONDS = 10
 
@@ -38,7 +42,7 @@ def command(
 ) -> None:
     """Serve the models that are installed, in OpenAI's form, over HTTP."""
     from enginebay.bay import Bay
-    from enginebay.config import load_config
+    from enginebay.config import VARIABLES, load_config
     from enginebay_server.offer import effective
 
     keys = _keys(api_key_file) if api_key_file else ()
@@ -49,17 +53,22 @@ def command(
         )
     settings = Settings(keys=keys, hosts=allow_host, origins=allow_origin)
     logs.to_stderr()
-    configured, first = effective(load_config(config), engine, model)
+    said = os.environ.pop(VARIABLES["engine"], None)  # an argument speaks louder, and models may have engines of their own
+    configured, first = effective(load_config(config), engine or said, model)
     out = Output()
-    listening = _bind(host, port)
+    listening = bind(host, port)
     with Bay(configured) as bay:
         with waiting(f"Loading {first} …"):
             bay.load(first)
         out.write(_greeting(listening, host, bay.status().model or first, keyed=bool(keys)))
-        asyncio.run(_serve(bay, settings, listening))
+        asyncio.run(serve(bay, settings, listening))
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; connections wait in line until they are served.
+
+    :raises ConfigError: the address cannot be used
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,7 +106,8 @@ def _greeting(listening: socket.socket, host: str, model: str, *, keyed: bool) -
     )
 
 
-async def _serve(bay: Any, settings: Settings, listening: socket.socket) -> None:
+async def serve(bay: Bay, settings: Settings, listening: socket.socket) -> None:
+    """Serve the application over a bay on a socket, until a signal says to end."""
     import uvicorn
 
     from enginebay_server.application import app

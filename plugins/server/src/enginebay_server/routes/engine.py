@@ -10,7 +10,7 @@ from attrs import asdict
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from enginebay import registry
+from enginebay import opening, registry
 from enginebay.errors import EnginebayError
 from enginebay.status import ModelStatus
 from enginebay_server.errors import Refusal
@@ -113,8 +113,8 @@ async def switch(form: SwitchRequest, request: Request) -> Response:
     service = service_of(request)
     if form.engine is None and form.model is None:
         raise Refusal(400, "invalid_request", "Name an engine, a model, or both.", param="engine")
-    _check_engine(form.engine)
     name = service.name(form.model)
+    await _check_engine(service, form.engine, name)
     done = await asyncio.to_thread(service.bay.switch, engine=form.engine, model=name, migrate=form.migrate)
     return JSONResponse(done.to_dict())
 
@@ -123,8 +123,8 @@ async def switch(form: SwitchRequest, request: Request) -> Response:
 async def load(form: LoadRequest, request: Request) -> Response:
     """Load a model, beside those that are loaded."""
     service = service_of(request)
-    _check_engine(form.engine)
     name = service.name(form.model) or form.model
+    await _check_engine(service, form.engine, name)
     loaded = await asyncio.to_thread(service.bay.load, name, form.engine, pinned=form.pinned)
     return JSONResponse({"status": "loaded", "model": loaded.name, "engine": loaded.info.engine})
 
@@ -133,17 +133,29 @@ async def load(form: LoadRequest, request: Request) -> Response:
 async def unload(form: UnloadRequest, request: Request) -> Response:
     """Unload a model once its requests are done. Its process ends, so its memory comes back."""
     service = service_of(request)
-    _check_engine(form.engine)
     name = service.name(form.model) or form.model
+    await _check_engine(service, form.engine, name)
     await asyncio.to_thread(service.bay.unload, name, form.engine)
     return JSONResponse({"status": "unloaded", "model": name, "engine": form.engine})
 
 
-def _check_engine(name: str | None) -> None:
-    if name is not None and name not in registry.engines():
+async def _check_engine(service: Service, engine: str | None, model: str | None) -> None:
+    """Refuse an engine that is not there, or that cannot serve the model.
+
+    :raises Refusal: 404 or 400
+    """
+    if engine is None:
+        return
+    if engine not in registry.engines():
         listed = ", ".join(registry.engines())
-        message = f"There is no engine {name[:80]!r} here. Installed: {listed}."
+        message = f"There is no engine {engine[:80]!r} here. Installed: {listed}."
         raise Refusal(404, "unknown_engine", message, param="engine")
+    name = model or service.bay.status().model
+    if name:
+        try:
+            await asyncio.to_thread(opening.resolve, name, engine, service.bay.config)
+        except EnginebayError as error:
+            raise Refusal(400, error.code, error.message, param="engine") from error
 
 
 @router.post("/v1/requests/{request_id}/cancel", response_model=CancelAnswer, tags=["Engines"])
