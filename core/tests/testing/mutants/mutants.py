@@ -454,6 +454,7 @@ class SaysItRanks(DecodeModel):
 mutant("e66", steps=CopiesAll)
 mutant("e67", steps=CopiesTooLittle)
 mutant("e68", steps=RestoresNothing)
+mutant("e72", steps=RestoresNothing)
 mutant("e69", embed=lambda model, texts, normalize: model.embed(texts, False))
 mutant("e70", handle=SaysItRanks, rerank=lambda model, query, documents: [1.0])
 

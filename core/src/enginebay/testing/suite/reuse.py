@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from enginebay.testing.base import Subject, refused
 
 
 class ReuseClauses(Subject):
-    """Prefixes, several results of one prompt, saved states, embeddings, ranks."""
+    """Prefixes, several results of one prompt, saved states and sessions, embeddings, ranks."""
 
     def test_e66_prefix_reuse(self, opened: Model) -> None:
         """E66 A prefix that is used again changes no token; with ``cache_prompt=False`` none is.
@@ -102,3 +103,25 @@ class ReuseClauses(Subject):
         assert len(scores) == len(documents)
         turned = opened.rerank("how long do cats sleep?", documents[::-1])
         assert turned[::-1] == pytest.approx(scores, abs=1e-3)
+
+    def test_e72_session(self, opened: Model, tmp_path: Path) -> None:
+        """E72 A saved session goes on in a freshly loaded model with the tokens that it would have gone on with.
+
+        Look at the state that was restored, and at tokens that are lost or doubled between two turns.
+        """
+        if self.lacks(opened, "detokenize"):
+            pytest.skip("a session of a chat needs the text of tokens")
+        options: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_tokens": self.tokens, "ignore_end": True}
+        if self.lacks(opened, "seed"):
+            options["temperature"] = 0.0
+        session = opened.session()
+        self.within(lambda: session.send(self.prompt, **options))
+        session.save(tmp_path / "session")
+        told = session.tokens
+        expected = self.within(lambda: session.send("And then?", **options))
+        with self.open() as fresh:
+            restored = fresh.load_session(tmp_path / "session")
+            assert restored.tokens == told
+            result = self.within(lambda: restored.send("And then?", **options))
+            assert result.tokens == expected.tokens
+            assert result.usage.prompt_tokens == expected.usage.prompt_tokens
