@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from enginebay.data import LoadRequest
 from enginebay_mnn.options import Options
-from enginebay_mnn.steps import MnnSteps
+from enginebay_mnn.steps import MnnModel, open_steps
 
-Open = Callable[..., MnnSteps]
+Open = Callable[..., MnnModel]
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +27,12 @@ def models() -> Path:
 
 
 @pytest.fixture
-def open_steps(models: Path) -> Iterator[Open]:
-    """``open_steps(options, path, **fields of the request)``: a step model, closed when the test is over."""
-    opened: list[MnnSteps] = []
+def open_model(models: Path) -> Iterator[Open]:
+    """``open_model(options, path, **fields of the request)``: a step model, closed when the test is over."""
+    opened: list[Any] = []
 
-    def open_it(options: Options | None = None, path: Path | None = None, **fields: Any) -> MnnSteps:
-        opened.append(MnnSteps(LoadRequest(path or models / "mnn", "mnn", options or Options(), **fields)))
+    def open_it(options: Options | None = None, path: Path | None = None, **fields: Any) -> MnnModel:
+        opened.append(open_steps(LoadRequest(path or models / "mnn", "mnn", options or Options(), **fields)))
         return opened[-1]
 
     yield open_it

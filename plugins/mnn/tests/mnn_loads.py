@@ -23,10 +23,10 @@ def native(path: Path) -> str:
 
 
 def checked(path: Path) -> str:
-    from enginebay_mnn.steps import MnnSteps
+    from enginebay_mnn.steps import open_steps
 
     try:
-        model = MnnSteps(LoadRequest(path, "mnn"))
+        model = open_steps(LoadRequest(path, "mnn"))
     except ModelLoadError as error:
         return "refused " + error.message
     model.close()

@@ -160,10 +160,10 @@ def test_graph_may_not_name_files(good: Folder, tmp_path: Path) -> None:
     assert "names a file" in refuse(good, tmp_path / "model").message
 
 
-def test_strange_folder_names_load(good: Folder, tmp_path: Path, open_steps: Callable[..., Any]) -> None:
+def test_strange_folder_names_load(good: Folder, tmp_path: Path, open_model: Callable[..., Any]) -> None:
     path = tmp_path / 'a "quoted" mödel - 模型\'s'
     write_folder(good, path)
-    assert open_steps(path=path, sequences=2).encode("a", False)
+    assert open_model(path=path, sequences=2).encode("a", False)
 
 
 def test_check_takes_milliseconds(models: Path) -> None:

@@ -24,8 +24,8 @@ def logits(model: Any, tokens: list[int], sequence: int = 0) -> Any:
     return model.step([Feed(sequence, tokens)])[0].copy()
 
 
-def test_pieces_of_a_prompt_give_what_the_whole_gives(open_steps: Callable[..., Any]) -> None:
-    model = open_steps()
+def test_pieces_of_a_prompt_give_what_the_whole_gives(open_model: Callable[..., Any]) -> None:
+    model = open_model()
     tokens = model.encode(PROMPT, False)
     whole = logits(model, tokens)
     for cuts in ([1], [2, 3], [5, 6, 7, 8], [len(tokens) - 1]):
@@ -37,8 +37,8 @@ def test_pieces_of_a_prompt_give_what_the_whole_gives(open_steps: Callable[..., 
         np.testing.assert_allclose(rows[0], whole, atol=CLOSE)
 
 
-def test_cut_sequence_continues_as_a_fresh_one(open_steps: Callable[..., Any]) -> None:
-    model = open_steps()
+def test_cut_sequence_continues_as_a_fresh_one(open_model: Callable[..., Any]) -> None:
+    model = open_model()
     tokens, other = model.encode(PROMPT, False), model.encode('{"name": "Ada"}', False)
     fresh = logits(model, [*tokens[:6], *other])
     logits(model, tokens)
@@ -49,16 +49,16 @@ def test_cut_sequence_continues_as_a_fresh_one(open_steps: Callable[..., Any]) -
     np.testing.assert_allclose(logits(model, [*tokens[:6], *other]), fresh, atol=CLOSE)
 
 
-def test_logits_of_several_positions(open_steps: Callable[..., Any]) -> None:
-    model = open_steps()
+def test_logits_of_several_positions(open_model: Callable[..., Any]) -> None:
+    model = open_model()
     tokens = model.encode(PROMPT, False)
     rows = model.step([Feed(0, tokens, 4)]).copy()
     for back in range(4):
         np.testing.assert_allclose(rows[3 - back], logits(model, tokens[: len(tokens) - back]), atol=CLOSE)
 
 
-def test_sequences_share_weights_and_nothing_else(open_steps: Callable[..., Any]) -> None:
-    model = open_steps(sequences=3)
+def test_sequences_share_weights_and_nothing_else(open_model: Callable[..., Any]) -> None:
+    model = open_model(sequences=3)
     prompts = [model.encode(text, False) for text in (PROMPT, "My name is Tom and I live in Oslo.", "The cat")]
     alone = [logits(model, prompt) for prompt in prompts]
     for sequence in range(3):
@@ -69,8 +69,8 @@ def test_sequences_share_weights_and_nothing_else(open_steps: Callable[..., Any]
         np.testing.assert_allclose(row, alone[sequence], atol=CLOSE)
 
 
-def test_failed_step_leaves_a_usable_model(open_steps: Callable[..., Any]) -> None:
-    model = open_steps()
+def test_failed_step_leaves_a_usable_model(open_model: Callable[..., Any]) -> None:
+    model = open_model()
     tokens = model.encode(PROMPT, False)
     before = logits(model, tokens)
     native = model._lanes[0]._native
@@ -80,8 +80,8 @@ def test_failed_step_leaves_a_usable_model(open_steps: Callable[..., Any]) -> No
     np.testing.assert_allclose(model.step([Feed(0, tokens)])[0], before, atol=CLOSE)
 
 
-def test_pieces_of_many_lengths_do_not_copy_the_graph(open_steps: Callable[..., Any], caplog: Any) -> None:
-    model = open_steps()
+def test_pieces_of_many_lengths_do_not_copy_the_graph(open_model: Callable[..., Any], caplog: Any) -> None:
+    model = open_model()
     tokens = model.encode(PROMPT, False)
     with caplog.at_level("DEBUG", "enginebay.mnn"):
         for length in range(1, 12):
@@ -90,14 +90,14 @@ def test_pieces_of_many_lengths_do_not_copy_the_graph(open_steps: Callable[..., 
     assert not [record for record in caplog.records if "clon" in record.getMessage()]
 
 
-def test_fast_preset_and_threads(open_steps: Callable[..., Any]) -> None:
-    model = open_steps(Options(preset="fast", threads=1))
+def test_fast_preset_and_threads(open_model: Callable[..., Any]) -> None:
+    model = open_model(Options(preset="fast", threads=1))
     assert logits(model, model.encode(PROMPT, False)).shape[0] >= len(model.vocabulary.pieces)
     assert '"precision":"low"' in model._lanes[0]._native.dump_config()
     assert '"thread_num":1' in model._lanes[0]._native.dump_config()
 
 
-def test_closing_twice_and_again_gives_memory_back(open_steps: Callable[..., Any]) -> None:
+def test_closing_twice_and_again_gives_memory_back(open_model: Callable[..., Any]) -> None:
     def resident() -> int:
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
@@ -107,7 +107,7 @@ def test_closing_twice_and_again_gives_memory_back(open_steps: Callable[..., Any
         pytest.skip("no /proc here")
     sizes = []
     for _ in range(20):
-        model = open_steps(sequences=2)
+        model = open_model(sequences=2)
         logits(model, model.encode(PROMPT * 5, False), 1)
         model.close()
         model.close()
@@ -116,11 +116,11 @@ def test_closing_twice_and_again_gives_memory_back(open_steps: Callable[..., Any
 
 
 def test_model_folder_stays_as_it_was(
-    open_steps: Callable[..., Any], models: Path, tmp_path: Path, monkeypatch: Any
+    open_model: Callable[..., Any], models: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(path.name for path in (models / "mnn").iterdir())
-    model = open_steps(sequences=2)
+    model = open_model(sequences=2)
     logits(model, model.encode(PROMPT, False))
     assert sorted(path.name for path in (models / "mnn").iterdir()) == before
     assert not list(tmp_path.iterdir())

@@ -14,18 +14,21 @@ from typing import Any, BinaryIO
 
 from attrs import evolve, field, frozen
 
+from enginebay.data import MemoryEstimate
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import ModelLoadError
 from enginebay_mnn.flatbuffer import DamagedBufferError
-from enginebay_mnn.graph import UnusableGraphError, Weights, check_graph
+from enginebay_mnn.graph import Graph, Kind, UnusableGraphError, Weights, check_graph
 from enginebay_mnn.mtok import read_tokenizer
 from enginebay_mnn.tokenizer import DamagedTokenizerError, TokenizerFile
 
 HINT = "Export the model again with llmexport (pip install llmexport), or copy the whole folder again."
+MOST_CONTEXT_TOKENS = 8192
 MAX_CONFIG_BYTES = 16 << 20
 MAX_TOKENIZER_BYTES = 256 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1
 MAX_FILE_BYTES = 1 << 40
+CONTENT = "{{ messages | map(attribute='content') | join('') }}"
 REFUSED = ("is_visual", "is_audio", "has_talker", "has_deepstack", "ple_embed_file")
 
 
@@ -40,8 +43,10 @@ class ModelFolder:
     tokenizer: TokenizerFile = field(repr=False)
     vocabulary: Vocabulary = field(repr=False)
     shape: Mapping[str, Any]
+    kind: Kind
     context_tokens: int | None
     chat_template: str | None
+    text_around: tuple[str, str] = ("", "")
 
 
 def check_folder(path: Path) -> ModelFolder:
@@ -49,20 +54,12 @@ def check_folder(path: Path) -> ModelFolder:
 
     :raises ModelLoadError: a file is missing, is damaged, is of another kind, or lies outside the folder
     """
-    if not path.is_dir():
-        raise ModelLoadError(f"{path} is not a folder with an exported MNN model.", hint=HINT, path=str(path))
     files = _Files(path)
-    config, model = files.json("config.json", required=False), files.json("llm_config.json", required=True)
-    merged = {**config, **model}
-    for key in REFUSED:
-        if merged.get(key):
-            raise files.error("llm_config.json", f"{key}: models that see, hear, speak or embed per layer are not run")
-    if config.get("base_dir") or config.get("llm_config", "llm_config.json") != "llm_config.json":
-        raise files.error("config.json", "base_dir, llm_config: it names files elsewhere")
+    merged = files.configuration()
     hidden_size = files.integer(merged, "hidden_size", 1, 1 << 20)
     shape: dict[str, Any] = {
         "hidden_size": hidden_size,
-        "layer_nums": files.integer(merged, "layer_nums", 1, 1024),
+        "layer_nums": files.integer({"layer_nums": 1, **merged}, "layer_nums", 1, 1024),
         "attention_mask": files.choice(merged, "attention_mask", "float", ("float", "int")),
         "attention_type": files.choice(merged, "attention_type", "full", ("full", "mix", "sliding")),
         "is_mrope": merged.get("is_mrope") is True,
@@ -74,18 +71,10 @@ def check_folder(path: Path) -> ModelFolder:
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale <= 1000:
             raise files.error("llm_config.json", f"attn_scale: expected 0 to 1,000, got {scale!r}")
         shape["attn_scale"] = float(scale)
-    graph = files.named(merged, "llm_model", "llm.mnn", MAX_GRAPH_BYTES)
-    weights = files.named(merged, "llm_weight", graph.name + ".weight", MAX_FILE_BYTES)
+    graph, weights, facts = _check_graph(files, merged)
+    if facts.kind == "embed" and merged.get("model_type") == "qwen3":
+        shape["attention_mask"] = "float"  # the exporter says int, with which MNN lets a decoder see what follows
     tokenizer_path = files.named(merged, "tokenizer_file", "tokenizer.mtok", MAX_TOKENIZER_BYTES)
-    try:
-        with (
-            graph.open("rb") as opened,
-            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            weights.open("rb") as held,
-        ):
-            check_graph(data, hidden_size, Weights(weights.stat().st_size, partial(_read_at, held)))
-    except (DamagedBufferError, UnusableGraphError) as error:
-        raise files.error(graph.name, f"with {weights.name}, {error}") from None
     try:
         tokenizer = read_tokenizer(tokenizer_path.read_bytes())
     except DamagedTokenizerError as error:
@@ -109,7 +98,9 @@ def check_folder(path: Path) -> ModelFolder:
     template = jinja.get("chat_template") or tokenizer.chat_template
     names = {"bos_token": jinja.get("bos"), "eos_token": jinja.get("eos")}
     texts = {name: text for name, text in names.items() if isinstance(text, str) and text}
-    known = merged.get("max_position_embeddings", merged.get("max_all_tokens"))
+    around = ("", "")
+    if facts.kind == "embed":
+        around, template = _around(files, template), None
     return ModelFolder(
         path=path,
         graph=graph,
@@ -118,9 +109,63 @@ def check_folder(path: Path) -> ModelFolder:
         tokenizer=tokenizer,
         vocabulary=evolve(vocabulary, special_text={**vocabulary.special_text, **texts}),
         shape=shape,
-        context_tokens=known if isinstance(known, int) and 8 <= known <= 1 << 24 else None,
+        kind=facts.kind,
+        context_tokens=_trained_tokens(merged),
         chat_template=template if isinstance(template, str) and template else None,
+        text_around=around,
     )
+
+
+def estimate(path: Path, sequences: int, context_tokens: int | None, *, exact: bool) -> MemoryEstimate:
+    """The memory that a folder takes when it is loaded.
+
+    :raises ModelLoadError: the graph or its configuration is not what it should be
+    """
+    files = _Files(path)
+    config = files.configuration()
+    graph, weights, facts = _check_graph(files, config)
+    context_tokens = context_tokens or min(_trained_tokens(config) or MOST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS)
+    value = 4 if exact else 2
+    weight_bytes = facts.matrix_values * value if exact else weights.stat().st_size
+    cache_bytes = facts.cached_values * value * sequences * context_tokens
+    return MemoryEstimate(
+        weight_bytes + graph.stat().st_size,
+        cache_bytes,
+        f"{graph.name}: {facts.matrix_values:,} weights in {weight_bytes:,} bytes, and {facts.cached_values:,} cached values "
+        f"of {value} bytes for each of {context_tokens:,} tokens in {sequences:,} sequences",
+    )
+
+
+def _check_graph(files: _Files, config: Mapping[str, Any]) -> tuple[Path, Path, Graph]:
+    graph = files.named(config, "llm_model", "llm.mnn", MAX_GRAPH_BYTES)
+    weights = files.named(config, "llm_weight", graph.name + ".weight", MAX_FILE_BYTES)
+    hidden_size = files.integer(config, "hidden_size", 1, 1 << 20)
+    try:
+        with (
+            graph.open("rb") as opened,
+            mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            weights.open("rb") as held,
+        ):
+            return (
+                graph,
+                weights,
+                check_graph(data, hidden_size, Weights(weights.stat().st_size, partial(_read_at, held))),
+            )
+    except (DamagedBufferError, UnusableGraphError) as error:
+        raise files.error(graph.name, f"with {weights.name}, {error}") from None
+
+
+def _trained_tokens(config: Mapping[str, Any]) -> int | None:
+    known = config.get("max_position_embeddings", config.get("max_all_tokens"))
+    return known if isinstance(known, int) and 8 <= known <= 1 << 24 else None
+
+
+def _around(files: _Files, template: Any) -> tuple[str, str]:
+    """What the template of an embedding model puts before and after a text."""
+    parts = str(template or CONTENT).split(CONTENT)
+    if len(parts) != 2 or any("{" in part for part in parts):
+        raise files.error("llm_config.json", f"jinja: an embedding model's template is text around {CONTENT}")
+    return parts[0], parts[1]
 
 
 def native_config(folder: ModelFolder, scratch: Path, *, exact: bool, threads: int) -> dict[str, Any]:
@@ -166,6 +211,8 @@ class _Files:
     """The files of one folder, and errors that name them."""
 
     def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ModelLoadError(f"{folder} is not a folder with an exported MNN model.", hint=HINT, path=str(folder))
         self._folder = folder
         root = folder.resolve()
         self._roots = [root]
@@ -210,6 +257,19 @@ class _Files:
         if not isinstance(value, dict):
             raise self.error(name, "it is not a JSON object")
         return value
+
+    def configuration(self) -> dict[str, Any]:
+        """Both JSON files in one, as MNN joins them."""
+        config, model = self.json("config.json", required=False), self.json("llm_config.json", required=True)
+        if config.get("base_dir") or config.get("llm_config", "llm_config.json") != "llm_config.json":
+            raise self.error("config.json", "base_dir, llm_config: it names files elsewhere")
+        merged = {**config, **model}
+        for key in REFUSED:
+            if merged.get(key):
+                raise self.error(
+                    "llm_config.json", f"{key}: models that see, hear, speak or embed per layer are not run"
+                )
+        return merged
 
     def integer(self, config: Mapping[str, Any], key: str, low: int, high: int) -> int:
         value = config.get(key)

@@ -11,14 +11,20 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
 
 from enginebay_mnn.flatbuffer import FlatBuffer, Table, Vector
 
-INPUTS = (b"input_ids", b"attention_mask", b"position_ids", b"logits_index")
-OUTPUT = b"logits"
+Kind: TypeAlias = Literal["generate", "embed"]
+
+INPUTS = (b"input_ids", b"attention_mask", b"position_ids")
+# By its result: what a graph is for, and the inputs that it has beside those.
+KINDS: dict[bytes, tuple[Kind, tuple[bytes, ...]]] = {
+    b"logits": ("generate", (b"logits_index",)),
+    b"sentence_embeddings": ("embed", ()),
+}
 MAX_DIMENSIONS = 8
 MAX_EXTENT = 1 << 24
 MAX_KERNEL = 256
@@ -103,7 +109,16 @@ def schema() -> Schema:
     return Schema(document["operations"], document["parameters"], document["tables"])
 
 
-def check_graph(data: Any, hidden_size: int, weights: Weights) -> None:
+@frozen
+class Graph:
+    """What a checked graph is for, how many weights its matrices have, and how many cached values a token takes."""
+
+    kind: Kind
+    matrix_values: int
+    cached_values: int
+
+
+def check_graph(data: Any, hidden_size: int, weights: Weights) -> Graph:
     """Check the bytes of a ``.mnn`` file against each other and against the file with its weights.
 
     :raises DamagedBufferError: the file does not have the form of its format
@@ -132,12 +147,23 @@ def check_graph(data: Any, hidden_size: int, weights: Weights) -> None:
             if name == INPUTS[0]:
                 dims = operation["main"]["dims"].integers()
                 _require(len(dims) == 3 and dims[2] == hidden_size, f"its input is {dims}, not {hidden_size} wide")
-    missing = [name.decode() for name in INPUTS if name not in names]
-    _require(not missing, f"it has no input {', '.join(missing)}: not exported by this MNN's llmexport")
     tensor_names: Sequence[bytes] = net["tensorName"]
-    results = [index for index, name in enumerate(tensor_names) if name == OUTPUT]
-    _require(len(results) == 1 and results[0] in written, "it has no output named logits")
+    results = [name for index, name in enumerate(tensor_names) if name in KINDS and index in written]
+    _require(len(results) == 1, "it has no result named logits or sentence_embeddings, or several")
+    kind, more = KINDS[results[0]]
+    missing = [name.decode() for name in (*INPUTS, *more) if name not in names]
+    _require(not missing, f"it has no input {', '.join(missing)}: not exported by this MNN's llmexport")
     _require(len(set(tensor_names)) == tensors, "two tensors have one name")
+    matrices = [operation for operation in operations if "common" in operation.get("main", {})]
+    rows = [(operation["name"], operation["main"]["common"]["outputCount"]) for operation in matrices]
+    return Graph(
+        kind,
+        matrix_values=sum(
+            operation["main"]["common"]["inputCount"] * count
+            for operation, (_, count) in zip(matrices, rows, strict=True)
+        ),
+        cached_values=sum(count for name, count in rows if name.endswith((b"k_proj/Linear", b"v_proj/Linear"))),
+    )
 
 
 def _operation(operation: Table, tensors: int, written: set[int], weights: Weights) -> None:

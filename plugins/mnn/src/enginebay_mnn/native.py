@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 log = logging.getLogger("enginebay.mnn")
 T = TypeVar("T")
 MAX_LOG_BYTES = 1 << 20
-_lock = threading.RLock()
+_lock = threading.Lock()
 _sink: _Sink | None = None
 
 
@@ -31,7 +31,6 @@ class _Sink:
         self._file = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - for the life of the process
         self._library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
         self._library.fflush.argtypes = [ctypes.c_void_p]
-        self._depth = 0
         self._pointer: ctypes.c_void_p | None = None
         try:
             self._pointer = ctypes.c_void_p.in_dll(self._library, "__stdoutp" if sys.platform == "darwin" else "stdout")
@@ -41,28 +40,35 @@ class _Sink:
         self._stream = self._library.fdopen(os.dup(self._file.fileno()), b"a")
         self._stdout = self._pointer.value
 
-    def enter(self) -> None:
-        self._depth += 1
-        if self._depth > 1:
-            return
-        if self._pointer is not None:
-            self._pointer.value = self._stream
-        else:
+    @contextmanager
+    def descriptor(self) -> Iterator[None]:
+        """Move descriptor 1 itself: for code that keeps C's stream, as C++ streams do. What others print goes too."""
+        self._library.fflush(None)
+        saved = os.dup(1)
+        os.dup2(self._file.fileno(), 1)
+        try:
+            yield
+        finally:
             self._library.fflush(None)
-            self._saved = os.dup(1)
-            os.dup2(self._file.fileno(), 1)
+            os.dup2(saved, 1)
+            os.close(saved)
 
-    def leave(self) -> None:
-        self._depth -= 1
-        if self._depth:
+    @contextmanager
+    def pointer(self) -> Iterator[None]:
+        """Make C's ``stdout`` another stream."""
+        if self._pointer is None:
+            with self.descriptor():
+                yield
             return
-        if self._pointer is not None:
+        self._pointer.value = self._stream
+        try:
+            yield
+        finally:
             self._pointer.value = self._stdout
             self._library.fflush(self._stream)
-        else:
-            self._library.fflush(None)
-            os.dup2(self._saved, 1)
-            os.close(self._saved)
+
+    def log(self) -> None:
+        """Pass on what was printed."""
         if os.fstat(self._file.fileno()).st_size:
             self._file.seek(0)
             text = self._file.read(MAX_LOG_BYTES)
@@ -72,17 +78,20 @@ class _Sink:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, what C code prints goes to the log. One thread at a time; MNN holds the interpreter's lock anyway."""
-    global _sink  # noqa: PLW0603 - one stream for the life of the process
+def quiet(*, streams: bool = False) -> Iterator[None]:
+    """Inside, what C code prints goes to the log; with ``streams`` what C++ streams print as well.
+
+    One thread at a time; MNN holds the interpreter's lock anyway.
+    """
+    global _sink  # noqa: PLW0603 - one file for the life of the process
     with _lock:
         if _sink is None:
             _sink = _Sink()
-        _sink.enter()
         try:
-            yield
+            with _sink.descriptor() if streams else _sink.pointer():
+                yield
         finally:
-            _sink.leave()
+            _sink.log()
 
 
 def quietly(function: Callable[..., T], *arguments: Any) -> T:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from enginebay.data import EngineInfo, Health, LoadRequest, ModelFormat
-from enginebay.decode.hooks import detokenize, generate, grammar, proven, tokenize
+from enginebay.data import EngineInfo, Health, LoadRequest, MemoryEstimate, ModelFormat
+from enginebay.decode.hooks import detokenize, embed, generate, grammar, proven, tokenize
 from enginebay.hookspecs import hookimpl
 from enginebay_mnn.options import Options
 
 if TYPE_CHECKING:
     from enginebay.decode.handle import DecodeModel
 
-__all__ = ["detokenize", "engine", "generate", "grammar", "health", "load", "tokenize"]
+__all__ = ["detokenize", "embed", "engine", "estimate", "generate", "grammar", "health", "load", "tokenize"]
 
 engine = EngineInfo(
     name="mnn",
@@ -27,9 +27,17 @@ engine = EngineInfo(
 @hookimpl
 def load(request: LoadRequest) -> DecodeModel:
     from enginebay.decode.handle import DecodeModel
-    from enginebay_mnn.steps import MnnSteps
+    from enginebay_mnn.steps import open_steps
 
-    return DecodeModel.open(request, engine, lambda: MnnSteps(request))
+    return DecodeModel.open(request, engine, lambda: open_steps(request))
+
+
+@hookimpl
+def estimate(request: LoadRequest) -> MemoryEstimate:
+    from enginebay_mnn.files import estimate as of_folder
+
+    exact = getattr(request.options, "preset", "exact") == "exact"
+    return of_folder(request.path, request.sequences or 1, request.context_tokens, exact=exact)
 
 
 @hookimpl
@@ -63,6 +71,6 @@ def health(model: DecodeModel | None) -> Health:
             library="MNN",
             version=found,
             devices=(Device("cpu", "cpu"),),
-            capabilities=frozenset({"detokenize", "grammar", "logprobs", "seed", "context_shift"}),
+            capabilities=frozenset({"detokenize", "grammar", "logprobs", "seed", "context_shift", "embed"}),
         ),
     )

@@ -5,83 +5,99 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enginebay.data import LoadRequest
 from enginebay.decode.protocol import Feed
 from enginebay.errors import EngineUnavailable, GenerationError, ModelLoadError
-from enginebay_mnn.files import EMPTY_TOKENIZER, HINT, check_folder, native_config
+from enginebay_mnn.files import EMPTY_TOKENIZER, HINT, MOST_CONTEXT_TOKENS, ModelFolder, check_folder, native_config
 from enginebay_mnn.native import library, quietly
 from enginebay_mnn.options import Options
 from enginebay_mnn.tokenizer import DamagedTokenizerError
 
 if TYPE_CHECKING:
-    from enginebay.decode.protocol import Logits
+    from enginebay.decode.protocol import Logits, StepModel
 
-MOST_CONTEXT_TOKENS = 8192
 DEFAULT_THREADS = 4
 STEP_TOKENS = 128
 RUNNING = 0
 
 
-class MnnSteps:
-    """An exported folder, loaded. MNN computes one sequence at a time, so several take turns within a step."""
+class MnnModel:
+    """What generating and embedding models share. One thread calls it; ``encode`` may be called from any."""
 
-    def __init__(self, request: LoadRequest) -> None:
-        options: Options = request.options if isinstance(request.options, Options) else Options()
-        folder = check_folder(request.path)
+    def __init__(self, request: LoadRequest, folder: ModelFolder) -> None:
         self.vocabulary = folder.vocabulary
         self.chat_template = folder.chat_template
-        self.context_tokens = request.context_tokens or min(
-            folder.context_tokens or MOST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS
-        )
+        known = min(folder.context_tokens or MOST_CONTEXT_TOKENS, MOST_CONTEXT_TOKENS)
+        self.context_tokens = request.context_tokens or known
         self.notes: tuple[str, ...] = ()
         if request.context_tokens is None and folder.context_tokens is None:
-            self.notes = (
-                f"the folder names no max_position_embeddings; a context of {self.context_tokens:,} was taken",
-            )
-        self.sequences = request.sequences or 1
-        self.step_tokens = max(STEP_TOKENS, self.sequences)
+            taken = f"a context of {self.context_tokens:,} was taken"
+            self.notes = (f"the folder names no max_position_embeddings; {taken}",)
         try:
             self._encoder = folder.tokenizer.encoder()
         except DamagedTokenizerError as error:
-            raise _refused(request.path, f"the tokenizer: {error}") from None
-        self._lanes: list[_Lane] = []
-        threads = options.threads or min(DEFAULT_THREADS, os.cpu_count() or 1)
-        with tempfile.TemporaryDirectory(prefix="enginebay-mnn-") as scratch:
-            config = native_config(folder, Path(scratch), exact=options.preset == "exact", threads=threads)
-            Path(scratch, "tokenizer.mtok").write_bytes(EMPTY_TOKENIZER)
-            Path(scratch, "config.json").write_text(json.dumps(config, ensure_ascii=False), "utf-8")
-            self._load(request.path, str(Path(scratch, "config.json")), str(folder.graph))
+            raise refused(folder.path, f"the tokenizer: {error}") from None
 
-    def _load(self, path: Path, config: str, graph: str) -> None:
-        try:
-            module = library()
-        except ImportError as error:
-            raise EngineUnavailable(f"MNN cannot be imported: {error}", hint='pip install "MNN>=3.6.1,<4"') from None
-        native = quietly(module.create, config)._c_obj
-        if not quietly(native.load):
-            raise _refused(path, "MNN refuses the model; its reason is in the log")
-        self._lanes.append(_Lane(native))
-        for _ in range(1, self.sequences):
-            # The same graph as a variant of the loaded one: weights are shared, the cache is its own.
-            self._lanes.append(_Lane(quietly(native.create_lora, json.dumps(graph)[1:-1])))
+    def encode(self, text: str, special: bool) -> list[int]:
+        return self._encoder.encode(text, special)
+
+
+def open_steps(request: LoadRequest) -> StepModel:
+    """Check and load a folder: a model that generates, or one that embeds."""
+    from enginebay_mnn.embeddings import MnnEmbeddings
+
+    folder = check_folder(request.path)
+    return MnnEmbeddings(request, folder) if folder.kind == "embed" else MnnSteps(request, folder)
+
+
+@contextmanager
+def stand_ins(folder: ModelFolder, request: LoadRequest, tokenizer: bytes) -> Iterator[tuple[Any, str]]:
+    """The library, and the path of a configuration for it that lasts as long as the context."""
+    options: Options = request.options if isinstance(request.options, Options) else Options()
+    try:
+        module = library()
+    except ImportError as error:
+        raise EngineUnavailable(f"MNN cannot be imported: {error}", hint='pip install "MNN>=3.6.1,<4"') from None
+    threads = options.threads or min(DEFAULT_THREADS, os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory(prefix="enginebay-mnn-") as scratch:
+        config = native_config(folder, Path(scratch), exact=options.preset == "exact", threads=threads)
+        Path(scratch, "tokenizer.mtok").write_bytes(tokenizer)
+        path = Path(scratch, "config.json")
+        path.write_text(json.dumps(config, ensure_ascii=False), "utf-8")
+        yield module, str(path)
+
+
+class MnnSteps(MnnModel):
+    """An exported folder, loaded. MNN computes one sequence at a time, so several take turns within a step."""
+
+    def __init__(self, request: LoadRequest, folder: ModelFolder) -> None:
+        super().__init__(request, folder)
+        self.sequences = request.sequences or 1
+        self.step_tokens = max(STEP_TOKENS, self.sequences)
+        self._lanes: list[_Lane] = []
+        with stand_ins(folder, request, EMPTY_TOKENIZER) as (module, config):
+            native = quietly(module.create, config)._c_obj
+            if not quietly(native.load):
+                raise refused(folder.path, "MNN refuses the model; its reason is in the log")
+            self._lanes.append(_Lane(native))
+            for _ in range(1, self.sequences):
+                # The same graph as a variant of the loaded one: weights are shared, the cache is its own.
+                self._lanes.append(_Lane(quietly(native.create_lora, json.dumps(str(folder.graph))[1:-1])))
         try:
             width = self._lanes[0].forward([0]).shape[0]
         except GenerationError as error:
             self.close()
-            raise _refused(path, f"MNN loads the model and cannot run it: {error.message}") from None
+            raise refused(folder.path, f"MNN loads the model and cannot run it: {error.message}") from None
         self._lanes[0].keep(0)
         if width < len(self.vocabulary.pieces):
             self.close()
             tokens = len(self.vocabulary.pieces)
-            raise _refused(path, f"the model gives {width:,} logits for a vocabulary of {tokens:,} tokens")
-
-    def encode(self, text: str, special: bool) -> list[int]:
-        return self._encoder.encode(text, special)
+            raise refused(folder.path, f"the model gives {width:,} logits for a vocabulary of {tokens:,} tokens")
 
     def step(self, feeds: Sequence[Feed]) -> Logits:
         import numpy as np
@@ -104,7 +120,8 @@ class MnnSteps:
             quietly(self._lanes.pop().close)
 
 
-def _refused(path: Path, reason: str) -> ModelLoadError:
+def refused(path: Path, reason: str) -> ModelLoadError:
+    """The error for a folder that cannot be used."""
     return ModelLoadError(f"{path}: {reason}.", hint=HINT, path=str(path))
 
 
