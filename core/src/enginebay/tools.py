@@ -80,7 +80,7 @@ def tool_constraint(
             lines.insert(0, f"start: TEXT (call {more})?")
         else:
             lines.insert(0, f"start: TEXT | beginning body {more}")
-            lines.append('beginning[lazy]: /(.|\\n)*<tool_call>/')
+            lines.append("beginning[lazy]: /(.|\\n)*<tool_call>/")
     else:
         lines.insert(0, f"start: call {more}")
     return Lark("\n".join(lines) + "\n")

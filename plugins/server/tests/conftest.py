@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from serving import ENGINE, Server, serve_command, started
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,13 @@ def special(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             recovers: bool = True, model: str = "demo", options: dict[str, Any] | None = None, **settings: Any
         ) -> Server:
             engine = ENGINE if model == "demo" else ""
-            words = [json.dumps(settings), "recovers" if recovers else "fails", model, engine, json.dumps(options or {})]
+            words = [
+                json.dumps(settings),
+                "recovers" if recovers else "fails",
+                model,
+                engine,
+                json.dumps(options or {}),
+            ]
             command = [sys.executable, str(HERE / "special_server.py"), *words]
             return stack.enter_context(started(command, tmp_path))
 

@@ -28,7 +28,9 @@ def main() -> None:
 
     def open_model(plan: opening.Plan) -> Model:
         plan = opening.resolve(plan.name, plan.engine, isolation="process", options=options)
-        facade = Engine(RemotePlugin(plan.plugin.module, plan.plugin.info, PATIENT, recovers=recovers), plan.plugin.info)
+        facade = Engine(
+            RemotePlugin(plan.plugin.module, plan.plugin.info, PATIENT, recovers=recovers), plan.plugin.info
+        )
         return Model(facade, facade.load(plan.request), plan.name)
 
     logs.to_stderr()

@@ -26,7 +26,7 @@ CHECKS: list[Any] = [
 def test_the_description_holds(server: Any, number: int) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
-    assert len(operations) > 20
+    assert len(operations) >= 20
     for operation in operations:
 
         @seed(number)
@@ -39,8 +39,8 @@ def test_the_description_holds(server: Any, number: int) -> None:
         )
         @given(case=operation.as_strategy())
         def check(case: Any) -> None:
-            if isinstance(case.body, dict) and case.body.get("model") not in (None, "demo", "echo"):
-                case.body["model"] = "demo"
+            if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
+                case.body["model"] = "echo" if case.path.endswith("unload") else "demo"
             case.call_and_validate(checks=CHECKS, timeout=60)
 
         check()

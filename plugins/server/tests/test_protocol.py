@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +27,12 @@ CONNECTIONS = int(os.environ.get("ENGINEBAY_TEST_CONNECTIONS", "150"))
 """How many connections are left half open, and how many send slowly; 300 in a long run."""
 
 GOOD: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "stop": "x"},
+    "/v1/chat/completions": {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 2,
+        "stop": "x",
+    },
     "/v1/completions": {"model": "demo", "prompt": "Hi", "max_tokens": 2, "logit_bias": {"5": 1}, "seed": 1},
     "/v1/responses": {"model": "demo", "input": [{"role": "user", "content": "Hi"}], "max_output_tokens": 2},
     "/v1/messages": {"model": "demo", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]},
@@ -207,7 +213,12 @@ def test_a_big_header_costs_no_memory(server: Any) -> None:
 
 
 def test_what_is_no_http_is_answered(server: Any) -> None:
-    for data in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\r\n\r\n\x00\x00"):
+    for data in (
+        b"\x16\x03\x01\x02\x00",
+        b"GET\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"\r\n\r\n\x00\x00",
+    ):
         connection = connected(server, data + b"\r\n\r\n")
         status, body = answer_of(connection)
         assert (status, body["error"]["code"]) == (400, "invalid_http")
@@ -235,7 +246,7 @@ def test_a_key_guards_every_route_but_health(start: Callable[..., Any], tmp_path
     assert server.http.get("/health").status_code == 200
     assert server.http.get("/v1/models", headers={"X-Api-Key": KEY}).status_code == 200
     assert server.http.get("/v1/models", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
-    command = open(f"/proc/{server.process.pid}/cmdline").read()
+    command = Path(f"/proc/{server.process.pid}/cmdline").read_text()
     assert KEY not in server.log.read_text() + server.first_line + command
 
 

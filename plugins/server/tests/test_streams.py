@@ -66,10 +66,10 @@ def test_many_at_once_are_complete_or_refused(server: Any) -> None:
     stories = [f"Tell me a story about a {animal}." for animal in ("fox", "cat", "bear", "duck", "dragon")]
     expected = {story: whole(server, story, max_tokens=40) for story in stories}
     limits = httpx.Limits(max_connections=STREAMS)
-    with httpx.Client(base_url=server.url, timeout=120, limits=limits) as client:
-        with concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
-            asked = [stories[i % len(stories)] for i in range(STREAMS)]
-            ends = list(pool.map(lambda story: streamed(client, story, max_tokens=40), asked))
+    client = httpx.Client(base_url=server.url, timeout=120, limits=limits)
+    asked = [stories[i % len(stories)] for i in range(STREAMS)]
+    with client, concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
+        ends = list(pool.map(lambda story: streamed(client, story, max_tokens=40), asked))
     complete = [(story, said) for story, (said, end) in zip(asked, ends, strict=True) if end == "done"]
     assert {end for _, end in ends} <= {"done", "429", "503"}
     assert len(complete) > STREAMS / 2
@@ -79,9 +79,8 @@ def test_many_at_once_are_complete_or_refused(server: Any) -> None:
 
 def test_a_full_queue_is_429(special: Callable[..., Any]) -> None:
     server = special(requests=2)
-    with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            ends = [end for _, end in pool.map(lambda _: streamed(client, max_tokens=100), range(12))]
+    with concurrent.futures.ThreadPoolExecutor(12) as pool, httpx.Client(base_url=server.url, timeout=60) as client:
+        ends = [end for _, end in pool.map(lambda _: streamed(client, max_tokens=100), range(12))]
     assert set(ends) == {"done", "429"}
 
 

@@ -44,7 +44,20 @@ def app(bay: Bay, settings: Settings | None = None) -> FastAPI:
         ClientGoneError: _gone,
     }.items():
         application.add_exception_handler(kind, answer)
+    application.openapi = lambda: _description(application)  # type: ignore[method-assign]
     return application
+
+
+def _description(application: FastAPI) -> dict[str, Any]:
+    """FastAPI's description, without its own form of refusals: here they are 400, in the envelope."""
+    if application.openapi_schema is None:
+        description = FastAPI.openapi(application)
+        for methods in description["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            description["components"]["schemas"].pop(name, None)
+    return application.openapi_schema or {}
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:
@@ -73,7 +86,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return Refusal(400, "invalid_request", text, param=problems[0][0] or None).response()
 
 
-def _problem(one: dict[str, Any]) -> tuple[str, str]:
+def _problem(one: Any) -> tuple[str, str]:
     parts = [part for part in one["loc"] if part not in ("body", "query", "path")]
     where = ".".join(str(part) for part in parts)[:200]
     message = str(one["msg"]).removeprefix("Value error, ")

@@ -86,4 +86,6 @@ def refusal(error: BaseException) -> Refusal:
 def _param(message: str) -> str | None:
     """The field that a message of the core begins with, as in ``top_p: expected …``."""
     head, colon, _ = message.partition(": ")
-    return head if colon and head.replace("_", "").replace("[", "").replace("]", "").replace(".", "").isalnum() else None
+    return (
+        head if colon and head.replace("_", "").replace("[", "").replace("]", "").replace(".", "").isalnum() else None
+    )

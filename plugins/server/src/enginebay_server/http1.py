@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with the limits that it lacks: time for headers, and errors in the envelope. It knows no endpoint."""
+"""uvicorn's HTTP/1.1 protocol with what it lacks: time for headers, errors in the envelope. It knows no endpoint."""
 
 from __future__ import annotations
 

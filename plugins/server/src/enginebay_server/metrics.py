@@ -19,11 +19,13 @@ class Metrics:
 
     def __init__(self, bay: Bay, running: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "enginebay_requests", "Requests answered.", ["route", "status"], registry=self.registry
-        )
+        self.requests = Counter("enginebay_requests", "Requests answered.", ["route", "status"], registry=self.registry)
         self.seconds = Histogram(
-            "enginebay_request_seconds", "Time to the end of an answer.", ["route"], buckets=SECONDS, registry=self.registry
+            "enginebay_request_seconds",
+            "Time to the end of an answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.first_token = Histogram(
             "enginebay_first_token_seconds", "Time to the first token.", buckets=SECONDS, registry=self.registry

@@ -82,7 +82,9 @@ def effective(config: Config, engine: str | None, model: str | None) -> tuple[Co
         model = path.name if path.exists() else model
         models[model] = ModelConfig(reference=str(path.absolute()) if path.exists() else None)
     config = evolve(config, engine=None, isolation=config.isolation or "process")
-    engines = {name: _engine(config, one.reference or name, engine or one.engine or usual) for name, one in models.items()}
+    engines = {
+        name: _engine(config, one.reference or name, engine or one.engine or usual) for name, one in models.items()
+    }
     order = [model] if model else [*own, FIRST_CHOICE, *models]
     first = next((name for name in order if model or engines.get(name)), None)
     if first is None:

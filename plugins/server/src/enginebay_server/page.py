@@ -16,7 +16,12 @@ PAGE = """<!doctype html>
 <p>From <a href="openapi.json">openapi.json</a>.</p>
 <main>This page needs JavaScript to show it.</main>
 <script>
-const add = (parent, tag, text) => { const e = document.createElement(tag); e.textContent = text ?? ""; parent.append(e); return e; };
+const add = (parent, tag, text) => {
+  const e = document.createElement(tag);
+  e.textContent = text ?? "";
+  parent.append(e);
+  return e;
+};
 fetch("openapi.json").then(answer => answer.json()).then(api => {
   const main = document.querySelector("main");
   main.textContent = "";

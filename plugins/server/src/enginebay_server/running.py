@@ -111,6 +111,11 @@ class Running:
             return item.choice, item.what, item.pieces
         raise item.what if isinstance(item.what, BaseException) else AssertionError("a choice started twice")
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._closed
+
     def cancel(self) -> None:
         """Ask for the end."""
         with self._lock:
@@ -146,7 +151,7 @@ class Running:
             self._put(Item(choice, Started(model[0].name, model[0].info.engine)))
             for chunk in together(stream):
                 self._room[choice].acquire()
-                if self._closed:
+                if self.closed:
                     return
                 pieces = _pieces(model[0], chunk.logprobs) if chunk.logprobs else {}
                 self._put(Item(choice, chunk, pieces))
@@ -227,5 +232,3 @@ class Registry:
         if running:
             running.cancel()
         return running is not None
-
-

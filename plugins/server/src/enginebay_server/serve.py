@@ -30,7 +30,7 @@ SHUTDOWN_SECONDS = 10
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name that clients may use for this server.")
 @click.option("--allow-origin", multiple=True, metavar="ORIGIN", help="A web origin that may call from a browser.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A configuration file.")
-def command(
+def command(  # noqa: PLR0917 - click calls it with keywords
     engine: str | None,
     model: str | None,
     host: str,
@@ -53,7 +53,9 @@ def command(
         )
     settings = Settings(keys=keys, hosts=allow_host, origins=allow_origin)
     logs.to_stderr()
-    said = os.environ.pop(VARIABLES["engine"], None)  # an argument speaks louder, and models may have engines of their own
+    said = os.environ.pop(
+        VARIABLES["engine"], None
+    )  # an argument speaks louder, and models may have engines of their own
     configured, first = effective(load_config(config), engine or said, model)
     out = Output()
     listening = bind(host, port)
@@ -90,7 +92,9 @@ def _keys(path: Path) -> tuple[str, ...]:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not keys or any(len(key) < 16 or not key.isascii() or not key.isprintable() for key in keys):
-        raise ConfigError(f"{path}: expected keys of 16 characters or more, one on a line.", hint=f"openssl rand -hex 24 > {path}")
+        raise ConfigError(
+            f"{path}: expected keys of 16 characters or more, one on a line.", hint=f"openssl rand -hex 24 > {path}"
+        )
     return keys
 
 

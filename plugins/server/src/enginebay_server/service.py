@@ -46,7 +46,9 @@ class Service:
             return self.offer.default()
         return asked
 
-    async def begin(self, request: Request, model: str | None, builds: tuple[Build, ...]) -> tuple[Running, list[Started]]:
+    async def begin(
+        self, request: Request, model: str | None, builds: tuple[Build, ...]
+    ) -> tuple[Running, list[Started]]:
         """Start a job for a client, and wait until its engine has taken it.
 
         :raises Refusal: too many requests, an unknown model, or one that is not ready
@@ -75,7 +77,9 @@ class Service:
         running.close()
         self.registry.remove(running)
 
-    async def collect(self, request: Request, running: Running, take: Callable[[int, Chunk, dict[int, bytes]], bool]) -> None:
+    async def collect(
+        self, request: Request, running: Running, take: Callable[[int, Chunk, dict[int, bytes]], bool]
+    ) -> None:
         """Give every chunk to ``take`` until it says that all have come."""
 
         async def all_of_them() -> None:
@@ -122,4 +126,3 @@ def service_of(request: Request) -> Service:
 def request_id(request: Request) -> str:
     """The id that the middleware gave the request."""
     return str(request.scope.get("enginebay.request_id") or secrets.token_hex(12))
-

@@ -72,7 +72,7 @@ def _bias_keys(value: Any) -> Any:
         return value
     for key in value:
         if not (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= 10):
-            raise ValueError("expected token ids as keys, such as \"42\"")
+            raise ValueError('expected token ids as keys, such as "42"')
     return {int(key): bias for key, bias in value.items()}
 
 
@@ -113,9 +113,10 @@ class Sampled(Form):
     user: Annotated[str, Field(max_length=1024)] | None = Field(None, description="Accepted, and not used.")
     grammar: Source | None = Field(None, description="The output matches this grammar in GBNF.")
     regex: Source | None = Field(None, description="The whole output matches this expression.")
-    choice: Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=1000)] | None = (
-        Field(None, description="The output is one of these.")
-    )
+    choice: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=1000)]
+        | None
+    ) = Field(None, description="The output is one of these.")
     cache_prompt: bool | None = Field(None, description="Keep and use computed prefixes. On unless false.")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from enginebay_server.forms.base import Answer, Form, MAX_TEXT, Name, Sampled, Text, Usage
+from enginebay_server.forms.base import MAX_TEXT, Answer, Form, Name, Sampled, Text, Usage
 
 ToolName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")]
 
@@ -66,9 +66,7 @@ class ToolMessage(Form):
     name: Name | None = None
 
 
-Message = Annotated[
-    InstructionMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
-]
+Message = Annotated[InstructionMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
 class Function(Form):

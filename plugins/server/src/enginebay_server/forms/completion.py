@@ -71,5 +71,3 @@ class Completion(Answer):
     system_fingerprint: str
     choices: list[CompletionChoice]
     usage: Usage | None = None
-
-

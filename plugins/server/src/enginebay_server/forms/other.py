@@ -201,5 +201,3 @@ class Alive(Answer):
 class Ready(Answer):
     status: Literal["ready"] = "ready"
     model: str
-
-

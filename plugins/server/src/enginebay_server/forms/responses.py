@@ -216,11 +216,14 @@ def as_chat(form: ResponsesRequest) -> ChatRequest:
     }
     if form.tools:
         chat["tools"] = [
-            {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)} for tool in form.tools
+            {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
+            for tool in form.tools
         ]
     choice = form.tool_choice
-    named = isinstance(choice, NamedFunctionTool)
-    chat["tool_choice"] = {"type": "function", "function": {"name": choice.name}} if named else choice
+    if isinstance(choice, NamedFunctionTool):
+        chat["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    else:
+        chat["tool_choice"] = choice
     if form.text and form.text.format:
         chat["response_format"] = _format(form.text.format)
     return ChatRequest.model_validate(chat)

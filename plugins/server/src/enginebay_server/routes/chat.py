@@ -24,9 +24,9 @@ from enginebay_server.forms.chat import (
     NamedTool,
     ToolMessage,
 )
-from enginebay_server.routes.answers import call_id, ended, finished, fingerprint, usage_of
+from enginebay_server.routes.answers import call_id, ended, fingerprint, finished, usage_of
 from enginebay_server.routes.documented import STREAMED
-from enginebay_server.running import Build, Running, Started
+from enginebay_server.running import Build, Running
 from enginebay_server.service import request_id, service_of
 
 router = APIRouter(tags=["OpenAI"])
@@ -207,7 +207,9 @@ def _token(piece: bytes, logprob: float) -> dict[str, Any]:
     return {"token": piece.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(piece)}
 
 
-async def chat_events(running: Running, head: dict[str, Any], n: int, *, calling: bool, usage: bool) -> AsyncIterator[bytes]:
+async def chat_events(
+    running: Running, head: dict[str, Any], n: int, *, calling: bool, usage: bool
+) -> AsyncIterator[bytes]:
     """The events of a streamed answer: role first, the finish reason last, then the usage and ``[DONE]``."""
     choices = [ChoiceReader(calling) for _ in range(n)]
     base = {"object": "chat.completion.chunk", **head}

@@ -15,7 +15,7 @@ from enginebay.model import Model
 from enginebay_server import generation
 from enginebay_server.events import event
 from enginebay_server.forms.completion import Completion, CompletionRequest, prompts_of
-from enginebay_server.routes.answers import ended, finished, fingerprint, usage_of
+from enginebay_server.routes.answers import ended, fingerprint, finished, usage_of
 from enginebay_server.routes.documented import STREAMED
 from enginebay_server.running import Build, Running
 from enginebay_server.service import request_id, service_of
@@ -79,10 +79,15 @@ def _builds(form: CompletionRequest, timeout_seconds: float) -> tuple[Build, ...
     return generation.builds([prompt(one) for one in prompts_of(form.prompt)], form.n or 1, constrain, given)
 
 
+def no_logprobs() -> dict[str, list[Any]]:
+    """The form of log-probabilities, without any."""
+    return {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+
+
 @define
 class _Choice:
     text: list[str] = field(factory=list)
-    logprobs: dict[str, list[Any]] = field(factory=lambda: _no_logprobs())
+    logprobs: dict[str, list[Any]] = field(factory=no_logprobs)
     usage: Usage | None = None
     finish_reason: str | None = None
     offset: int = 0
@@ -94,7 +99,7 @@ class _Choice:
             self.usage, self.finish_reason = chunk.finish.usage, finished(chunk.finish.reason)
         if not chunk.logprobs:
             return None
-        added = _no_logprobs()
+        added = no_logprobs()
         for one in chunk.logprobs:
             token = pieces[one.token].decode("utf-8", "replace")
             added["tokens"].append(token)
@@ -107,10 +112,6 @@ class _Choice:
         for name, values in added.items():
             self.logprobs[name] += values
         return added
-
-
-def _no_logprobs() -> dict[str, list[Any]]:
-    return {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
 
 
 def _usage(choices: Sequence[_Choice], n: int) -> dict[str, Any]:

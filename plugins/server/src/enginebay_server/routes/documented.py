@@ -27,9 +27,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 """Statuses that any endpoint may answer."""
 
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with stream a sequence of server-sent events.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
