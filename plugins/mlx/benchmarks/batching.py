@@ -49,7 +49,7 @@ def streams(folder: Path, prompts: list[str]) -> Round:
 def peer(folder: Path) -> Round:
     from mlx_lm import batch_generate, load
 
-    model, tokenizer = load(str(folder))
+    model, tokenizer = load(str(folder))[:2]
     tokenizer.eos_token_ids = set()
     prompts = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in PROMPTS]
 

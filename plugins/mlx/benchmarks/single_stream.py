@@ -31,7 +31,7 @@ def ours(folder: Path) -> Round:
 def peer(folder: Path) -> Round:
     from mlx_lm import load, stream_generate
 
-    model, tokenizer = load(str(folder))
+    model, tokenizer = load(str(folder))[:2]
     tokenizer.eos_token_ids = set()
     prompt = tokenizer.encode(PROMPT, add_special_tokens=False)
 

@@ -69,7 +69,7 @@ def health() -> Health:
     """Whether MLX is there and runs; never raises."""
     try:
         versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("mlx", "mlx-lm"))
-        devices = owner().call(_devices)
+        devices = _devices()
     except EngineUnavailable as error:
         return Health(False, LIBRARY, reason=error.message, hint=error.hint)
     except metadata.PackageNotFoundError as error:
@@ -82,7 +82,12 @@ def health() -> Health:
     return Health(True, LIBRARY, versions, devices=devices, capabilities=capabilities)
 
 
+@cache  # the owner may be busy with a long step
 def _devices() -> tuple[Device, ...]:
+    return owner().call(_find_devices)
+
+
+def _find_devices() -> tuple[Device, ...]:
     mx = load()
     if mx.array([1, 2]).sum().item() != 3:
         raise RuntimeError("1 + 2 is not 3")
