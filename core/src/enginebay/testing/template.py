@@ -8,7 +8,7 @@ from pathlib import Path
 
 from enginebay.errors import ConfigError
 
-_FOLDER = Path(__file__).parent / "template"
+_FOLDER = Path(__file__).parent / "new_engine"
 
 
 def write_template(name: str, folder: Path) -> list[Path]:
