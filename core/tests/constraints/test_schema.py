@@ -165,7 +165,24 @@ def test_not_strict_drops_by_name_and_decides_afterwards():
     assert clean.verdict("1") is None
 
 
-def test_no_reference_is_fetched_when_checking_afterwards():
-    schema = {"type": "integer", "not": {"$ref": "http://127.0.0.1:9/x"}}
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"type": "integer", "not": {"$ref": "http://127.0.0.1:9/x"}}, "1"),
+        ({"type": "string", "not": {"pattern": "^(a+)+$"}}, json.dumps("a" * 64 + "!")),
+        (
+            {
+                "type": "array",
+                "uniqueItems": True,
+                "$ref": "#/$defs/0",
+                "$defs": {str(i): {"allOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(30)} | {"30": {}},
+            },
+            "[]",
+        ),
+    ],
+    ids=["fetches nothing", "a pattern that backtracks", "doubled references"],
+)
+def test_a_check_that_cannot_be_made_gives_no_verdict_and_ends(schema, text):
     compiled = COMPILER.compile(JsonSchema(schema, strict=False))
-    assert compiled.verdict("1") is False
+    assert compiled.applied.warnings
+    assert compiled.verdict(text) is None

@@ -20,7 +20,7 @@ class Grammar:
     lark: str = field(repr=False)
     warnings: tuple[str, ...] = ()
     fallback: str | None = field(default=None, repr=False)
-    make_check: Callable[[], Callable[[str], bool]] | None = field(default=None, repr=False)
+    make_check: Callable[[], Callable[[str], bool | None]] | None = field(default=None, repr=False)
     explain: Callable[[str], str] | None = field(default=None, repr=False)
 
 

@@ -65,7 +65,7 @@ class Compiled:
     _template: Any = field(repr=False)
     _vocabulary_tokens: int = field(repr=False)
     _end: tuple[int, ...] = field(repr=False)
-    _check: Callable[[str], bool] | None = field(default=None, repr=False)
+    _check: Callable[[str], bool | None] | None = field(default=None, repr=False)
 
     def start(self) -> Matcher:
         """A matcher at the beginning of the output."""

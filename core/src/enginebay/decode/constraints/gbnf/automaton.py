@@ -10,15 +10,27 @@ from collections.abc import Collection
 
 from attrs import define, field
 
-from enginebay.decode.constraints.gbnf.prune import references
+from enginebay.decode.constraints.gbnf.prune import mentions
 from enginebay.decode.constraints.gbnf.tree import Chars, GbnfGrammar, Group, Item, Ref, Repeat, Sequence, Token
 
-_MOST_POSITIONS = 400
-_MOST_STATES = 400
+_MOST_STEPS = 300_000
 
 
 class TooLarge(Exception):
     """The grammar is too large to be looked through."""
+
+
+class Budget:
+    """How much looking is left; looking through a grammar is only worth it where it is quick."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_STEPS
+
+    def spend(self, steps: int) -> None:
+        """Raises TooLarge when nothing is left."""
+        self._left -= steps
+        if self._left < 0:
+            raise TooLarge
 
 
 @define
@@ -37,7 +49,15 @@ class Automaton:
     has those after which the root may be over.
     """
 
-    def __init__(self, grammar: GbnfGrammar, root: str, nullable: frozenset[str], leaves: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        grammar: GbnfGrammar,
+        root: str,
+        nullable: frozenset[str],
+        budget: Budget,
+        leaves: Collection[str] = (),
+    ) -> None:
+        self._budget = budget
         self._rules = grammar.rules
         self._leaves = leaves
         self._nullable = nullable
@@ -74,8 +94,6 @@ class Automaton:
     def _part(self, item: Item, rule: str) -> _Part:
         match item:
             case Chars() | Token() | Ref():
-                if len(self.symbols) == _MOST_POSITIONS:
-                    raise TooLarge
                 position = len(self.symbols)
                 self.symbols.append(item)
                 self._rule_of.append(rule)
@@ -104,6 +122,7 @@ class Automaton:
                 return _Part(part.nullable or low == 0, part.first, part.last)
 
     def _link(self, before: set[int], after: set[int]) -> None:
+        self._budget.spend(len(before) * len(after))
         for position in before:
             self._after[position] |= after
 
@@ -118,6 +137,7 @@ class Automaton:
                 symbol = self.symbols[position]
                 if isinstance(symbol, Ref) and self._is_call(symbol):
                     waiting += self._bodies[symbol.name].first
+        self._budget.spend(len(seen))
         return frozenset(position for position in seen if not self._is_call(self.symbols[position]))
 
     def _ended(self, position: int) -> set[int]:
@@ -131,6 +151,7 @@ class Automaton:
                 rule = self._rule_of[current]
                 if current in self._bodies[rule].last:
                     waiting += self._calls.get(rule, ())
+        self._budget.spend(len(ended))
         return ended
 
     def states(self, first: dict[str, Chars]) -> list[tuple[frozenset[int], frozenset[int]]]:
@@ -147,9 +168,9 @@ class Automaton:
             for together in self._overlapping(live, first):
                 if together not in seen:
                     seen.add(together)
-                    out.append((together, frozenset[int]().union(*(self.following[position] for position in together))))
-                    if len(out) > _MOST_STATES:
-                        raise TooLarge
+                    following = [self.following[position] for position in together]
+                    self._budget.spend(sum(map(len, following)))
+                    out.append((together, frozenset[int]().union(*following)))
         return out
 
     def _overlapping(self, live: frozenset[int], first: dict[str, Chars]) -> list[frozenset[int]]:
@@ -158,6 +179,7 @@ class Automaton:
             symbol = self.symbols[position]
             mine: tuple[set[int], list[Item]] = ({position}, [symbol])
             apart = []
+            self._budget.spend(sum(len(group[1]) for group in groups))
             for group in groups:
                 if any(symbols_overlap(symbol, other, first) for other in group[1]):
                     mine = (mine[0] | group[0], mine[1] + group[1])
@@ -189,10 +211,7 @@ def chars_of(symbol: Item, first: dict[str, Chars]) -> Chars:
 
 def nullable_rules(grammar: GbnfGrammar) -> frozenset[str]:
     """The rules that match the empty text."""
-    mentioned_by: dict[str, list[str]] = {name: [] for name in grammar.rules}
-    for name, body in grammar.rules.items():
-        for mention in set(references(body)):
-            mentioned_by[mention].append(name)
+    mentioned_by = mentions(grammar.rules)
     found: set[str] = set()
     waiting = list(grammar.rules)
     while waiting:

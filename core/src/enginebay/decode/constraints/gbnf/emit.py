@@ -7,7 +7,7 @@ of one code point, which nothing can extend. A grammar without recursion and wit
 from __future__ import annotations
 
 from enginebay.decode.constraints.gbnf.automaton import nullable_rules
-from enginebay.decode.constraints.gbnf.prune import references
+from enginebay.decode.constraints.gbnf.prune import mentions, references
 from enginebay.decode.constraints.gbnf.tree import Chars, GbnfGrammar, Group, Item, Ref, Repeat, Sequence, Token
 from enginebay.decode.protocol import Vocabulary
 
@@ -25,11 +25,8 @@ def regular_rules(grammar: GbnfGrammar) -> frozenset[str]:
     """The rules that mention neither themselves, however far away, nor a token, and are of a size that can be written out."""
     sizes: dict[str, int] = {}
     unknown = {name: set(references(body)) for name, body in grammar.rules.items()}
-    mentioned_by: dict[str, list[str]] = {name: [] for name in grammar.rules}
-    for name, mentions in unknown.items():
-        for mention in mentions:
-            mentioned_by[mention].append(name)
-    ready = [name for name, mentions in unknown.items() if not mentions]
+    mentioned_by = mentions(grammar.rules)
+    ready = [name for name, mentioned in unknown.items() if not mentioned]
     while ready:
         name = ready.pop()
         size = _size(grammar.rules[name], sizes)

@@ -6,6 +6,7 @@ Source: ``llama_grammar_parser`` in llama.cpp's ``src/llama-grammar.cpp``, whose
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from enginebay.decode.constraints.gbnf.tree import GbnfGrammar, Group, Item, Ref, Repeat, Sequence, Token, chars
 from enginebay.decode.constraints.limits import Limits
@@ -40,7 +41,7 @@ def parse_rules(
     limits.check("rules", len(rules), limits.rules)
     limits.check_source("".join(rules) + "".join(text for options in rules.values() for text in options))
     bodies: dict[str, Group] = {}
-    references: dict[str, str] = {}
+    references: dict[str, Callable[[], str]] = {}
     symbols: set[str] = set()
     for name, options in rules.items():
         if not name or not _WORD.issuperset(name):
@@ -56,11 +57,13 @@ def parse_rules(
     return _checked(root, bodies, references, limits)
 
 
-def _checked(root: str, rules: dict[str, Group], references: dict[str, str], limits: Limits) -> GbnfGrammar:
+def _checked(
+    root: str, rules: dict[str, Group], references: dict[str, Callable[[], str]], limits: Limits
+) -> GbnfGrammar:
     limits.check("rules", len(rules), limits.rules)
     for name, place in references.items():
         if name not in rules:
-            raise GrammarError(f"the grammar has no rule {name!r}, which {place} names")
+            raise GrammarError(f"the grammar has no rule {name!r}, which {place()} names")
     if root not in rules:
         raise GrammarError(f"the grammar has no rule {root!r} to begin with")
     return GbnfGrammar(root, rules)
@@ -87,7 +90,7 @@ class _Parser:
         self._names: set[str] = set() if symbols is None else symbols
         self._generated = 0
         self.rules: dict[str, Group] = {}
-        self.references: dict[str, str] = {}
+        self.references: dict[str, Callable[[], str]] = {}
 
     def rules_to_end(self) -> None:
         self._space(newlines=True)
@@ -143,10 +146,10 @@ class _Parser:
                 items.append(self._token())
                 symbols_made = 1
             elif char in _WORD:
-                place = self._place()
+                at = self._at
                 name = self._name()
                 self._names.add(name)
-                self.references.setdefault(name, place)
+                self.references.setdefault(name, partial(self._place, at))
                 items.append(Ref(name))
                 symbols_made = 1
             elif char == "(":

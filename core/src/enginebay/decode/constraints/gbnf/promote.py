@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from enginebay.decode.constraints.gbnf.automaton import (
     Automaton,
+    Budget,
     TooLarge,
     chars_of,
     nullable_rules,
@@ -28,10 +29,11 @@ def safe_terminals(grammar: GbnfGrammar, regular: frozenset[str]) -> frozenset[s
         return frozenset()
     nullable = nullable_rules(grammar)
     promoted = set(regular)
+    budget = Budget()
     try:
-        shapes = {name: _shape(Automaton(grammar, name, nullable)) for name in regular}
+        shapes = {name: _shape(Automaton(grammar, name, nullable, budget)) for name in regular}
         while promoted:
-            unsafe = _unsafe(Automaton(grammar, grammar.root, nullable, promoted), promoted, shapes)
+            unsafe = _unsafe(Automaton(grammar, grammar.root, nullable, budget, promoted), promoted, shapes)
             if not unsafe:
                 break
             promoted -= unsafe

@@ -8,16 +8,21 @@ from enginebay.errors import GrammarError
 
 def pruned(grammar: GbnfGrammar) -> GbnfGrammar:
     """The same language without dead alternatives. Raises GrammarError if nothing is left."""
+    mentioned_by = mentions(grammar.rules)
     dead: set[str] = set()
-    while True:
-        rules = {name: _group(body, dead) for name, body in grammar.rules.items() if name not in dead}
-        newly_dead = {name for name, body in rules.items() if body is None}
-        if not newly_dead:
-            break
-        dead |= newly_dead
+    alive: dict[str, Group] = {}
+    unsettled = dict.fromkeys(grammar.rules)
+    while unsettled:
+        name, _ = unsettled.popitem()
+        body = _group(grammar.rules[name], dead)
+        if body is not None:
+            alive[name] = body
+        else:
+            dead.add(name)
+            alive.pop(name, None)
+            unsettled |= dict.fromkeys(other for other in mentioned_by[name] if other not in dead)
     if grammar.root in dead:
         raise GrammarError("the grammar matches no text at all")
-    alive = {name: body for name, body in rules.items() if body is not None}
     reached: dict[str, Group] = {}
     waiting = [grammar.root]
     while waiting:
@@ -25,7 +30,16 @@ def pruned(grammar: GbnfGrammar) -> GbnfGrammar:
         if name not in reached:
             reached[name] = alive[name]
             waiting.extend(references(alive[name]))
-    return GbnfGrammar(grammar.root, {name: reached[name] for name in alive if name in reached})
+    return GbnfGrammar(grammar.root, {name: reached[name] for name in grammar.rules if name in reached})
+
+
+def mentions(rules: dict[str, Group]) -> dict[str, list[str]]:
+    """For each rule those that mention it."""
+    out: dict[str, list[str]] = {name: [] for name in rules}
+    for name, body in rules.items():
+        for mention in set(references(body)):
+            out[mention].append(name)
+    return out
 
 
 def references(item: Item) -> list[str]:

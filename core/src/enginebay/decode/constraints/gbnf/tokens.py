@@ -5,7 +5,7 @@ Where both are possible, the library takes the token and forgets the text; llama
 
 from __future__ import annotations
 
-from enginebay.decode.constraints.gbnf.automaton import Automaton, TooLarge, nullable_rules, symbols_overlap
+from enginebay.decode.constraints.gbnf.automaton import Automaton, Budget, TooLarge, nullable_rules, symbols_overlap
 from enginebay.decode.constraints.gbnf.tree import Chars, GbnfGrammar, Group, Item, Repeat, Sequence, Token
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import GrammarError
@@ -19,7 +19,7 @@ def check_tokens(grammar: GbnfGrammar, vocabulary: Vocabulary) -> None:
     if not any(token.negated or not _is_special(token.token, vocabulary) for token in tokens):
         return
     try:
-        automaton = Automaton(grammar, grammar.root, nullable_rules(grammar))
+        automaton = Automaton(grammar, grammar.root, nullable_rules(grammar), Budget())
         states = automaton.states({})
     except TooLarge:
         raise GrammarError("the grammar is too large to tell its tokens from its text") from None

@@ -317,11 +317,19 @@ class Normalizer:
 
 def _check_circles(definitions: dict[str, Json], places: dict[str, Place]) -> None:
     """Refuse a schema that is part of itself at one and the same place of an instance: nobody can decide it."""
-    following = {name: _in_place(schema) for name, schema in definitions.items()}
-    settled: set[str] = set()
-    while free := {name for name, names in following.items() if name not in settled and names <= settled}:
-        settled |= free
-    for name in following.keys() - settled:
+    unsettled = {name: _in_place(schema) for name, schema in definitions.items()}
+    needed_by: dict[str, list[str]] = {name: [] for name in unsettled}
+    for name, needed in unsettled.items():
+        for other in needed:
+            needed_by[other].append(name)
+    settled = [name for name, needed in unsettled.items() if not needed]
+    for name in settled:
+        del unsettled[name]
+        for other in needed_by[name]:
+            unsettled[other].discard(name)
+            if not unsettled[other]:
+                settled.append(other)
+    for name in unsettled:
         raise GrammarError(f"{places[name]}: the schema refers to itself without a property or an item between")
 
 

@@ -45,7 +45,7 @@ class Multiples:
     """All ``multipleOf`` of a schema: they may meet in one number, where the compiler takes their least common multiple."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[int, int]] = []
+        self._seen: set[tuple[int, int]] = set()
 
     def add(self, value: int | float, place: Place) -> int | float:
         """``value`` if it can be enforced together with those before. Raises GrammarError."""
@@ -54,17 +54,18 @@ class Multiples:
         value = exact(value, place)
         decimal = Decimal(repr(value)).normalize()
         decimals = max(0, -_exponent(decimal))
-        self._seen.append((int(decimal.scaleb(decimals)), decimals))
-        most = max(decimals for _, decimals in self._seen)
-        scaled = [steps * 10 ** (most - decimals) for steps, decimals in self._seen]
+        mine = (int(decimal.scaleb(decimals)), decimals)
+        seen = {*self._seen, mine}
+        most = max(decimals for _, decimals in seen)
+        scaled = {steps * 10 ** (most - decimals) for steps, decimals in seen}
         together = lcm(*scaled)
         while most and together % 10 == 0:
             together, most = together // 10, most - 1
         # The compiler multiplies 32-bit numbers without looking: their product has to fit.
-        fits = prod(set(scaled)) * max(scaled) < 2**32
-        if _as_the_compiler_reads(value) != self._seen[-1] or not fits or together > _STEPS:
-            self._seen.pop()
+        fits = prod(scaled) * max(scaled) < 2**32
+        if _as_the_compiler_reads(value) != mine or not fits or together > _STEPS:
             raise GrammarError(f"{place}: {value} cannot be enforced, alone or with the others of the schema")
+        self._seen = seen
         return value
 
 

@@ -23,6 +23,10 @@ _ANYTHING = "(?s:.*)"
 _DOT = "[^\\n\\r\\u{2028}\\u{2029}]"
 
 _COUNT = re.compile(r"\{(\d+)(?:(,)(\d*))?\}")
+_AMBIGUOUS_COUNT = re.compile(r"\{\s*,?\s*\d")
+_CODE = re.compile(r"x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,6})\}")
+_LOW_SURROGATE = re.compile(r"\\u(D[C-Fc-f][0-9A-Fa-f]{2})", re.IGNORECASE)
+_GROUP_NAME = re.compile(r"\?(?::|P?<[A-Za-z_]\w*>)")
 _PROPERTY = re.compile(r"[pP]\{[A-Za-z_]+(?:=[A-Za-z_]+)?\}")
 
 
@@ -40,6 +44,7 @@ class _Translator:
         self._at = 0
         self._depth = 0
         self._limits = limits
+        self._closing = _matching_parentheses(pattern)
 
     def translate(self) -> str:
         out = self._alternatives(at_start=True, may_end=True)
@@ -87,25 +92,8 @@ class _Translator:
 
     def _group_is_all(self) -> bool:
         """Whether the group that begins here ends its alternative and is not repeated."""
-        depth = 0
-        in_class = False
-        index = self._at
-        while index < len(self._text):
-            char = self._text[index]
-            if char == "\\":
-                index += 1
-            elif in_class:
-                in_class = char != "]"
-            elif char == "[":
-                in_class = True
-            elif char == "(":
-                depth += 1
-            elif char == ")":
-                depth -= 1
-                if depth == 0:
-                    return self._text[index + 1 : index + 2] in ("", "|", ")")
-            index += 1
-        return False
+        end = self._closing.get(self._at)
+        return end is not None and self._text[end + 1 : end + 2] in ("", "|", ")")
 
     def _item(self) -> str:
         char = self._peek()
@@ -120,7 +108,7 @@ class _Translator:
             atom = self._escape()
         elif char in "*+?" or (char == "{" and _COUNT.match(self._text, self._at)):
             raise self._error(f"nothing to repeat before '{char}'")
-        elif char == "{" and re.match(r"\{\s*,?\s*\d", self._text[self._at :]):
+        elif char == "{" and _AMBIGUOUS_COUNT.match(self._text, self._at):
             raise self._error("'{' is read differently by different libraries here: write '\\{'")
         else:
             self._at += 1
@@ -156,7 +144,7 @@ class _Translator:
         self._depth += 1
         self._limits.check("nested groups in a pattern", self._depth, self._limits.nesting)
         if self._peek() == "?":
-            named = re.compile(r"\?(?::|P?<[A-Za-z_]\w*>)").match(self._text, self._at)
+            named = _GROUP_NAME.match(self._text, self._at)
             if not named:
                 raise self._error("look-around and flags cannot be enforced", back=1)
             self._at = named.end()
@@ -228,18 +216,17 @@ class _Translator:
 
     def _code_point_or_property(self) -> int | str:
         """What follows a backslash: a code point, or a Unicode property as Rust writes it."""
-        rest = self._text[self._at :]
-        if found := _PROPERTY.match(rest):
-            self._at += found.end()
+        if found := _PROPERTY.match(self._text, self._at):
+            self._at = found.end()
             return "\\" + found[0]
-        if found := re.match(r"x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,6})\}", rest):
-            self._at += found.end()
+        if found := _CODE.match(self._text, self._at):
+            self._at = found.end()
             return self._joined(int(next(filter(None, found.groups())), 16))
-        if found := re.match(r"c([A-Za-z])", rest):
+        letter, after = self._peek(), self._text[self._at + 1 : self._at + 2]
+        if letter == "c" and after.isascii() and after.isalpha():
             self._at += 2
-            return ord(found[1]) % 32
-        letter = rest[:1]
-        if letter in _CONTROL and not re.match(r"0\d", rest):
+            return ord(after) % 32
+        if letter in _CONTROL and not (letter == "0" and after.isdigit()):
             self._at += 1
             return _CONTROL[letter]
         if letter and not letter.isalnum() and letter.isascii():
@@ -249,7 +236,7 @@ class _Translator:
 
     def _joined(self, code: int) -> int:
         r"""A code point, from a surrogate pair as well (``\ud83d\ude00``)."""
-        if 0xD800 <= code < 0xDC00 and (low := re.match(r"\\u(D[C-Fc-f][0-9A-Fa-f]{2})", self._text[self._at :], re.I)):
+        if 0xD800 <= code < 0xDC00 and (low := _LOW_SURROGATE.match(self._text, self._at)):
             self._at += 6
             return 0x10000 + ((code - 0xD800) << 10) + int(low[1], 16) - 0xDC00
         if 0xD800 <= code < 0xE000 or code > 0x10FFFF:
@@ -261,6 +248,25 @@ class _Translator:
 
     def _error(self, message: str, back: int = 0) -> GrammarError:
         return GrammarError(f"pattern {self._text[:200]!r}, character {self._at - back}: {message}")
+
+
+def _matching_parentheses(pattern: str) -> dict[int, int]:
+    """Where each group that is closed ends."""
+    out: dict[int, int] = {}
+    opened: list[int] = []
+    in_class = escaped = False
+    for index, char in enumerate(pattern):
+        if escaped or char == "\\":
+            escaped = not escaped
+        elif in_class:
+            in_class = char != "]"
+        elif char == "[":
+            in_class = True
+        elif char == "(":
+            opened.append(index)
+        elif char == ")" and opened:
+            out[opened.pop()] = index
+    return out
 
 
 def _literal(code: int) -> str:

@@ -30,7 +30,16 @@ class Place:
 
 def plain(value: object, limits: Limits) -> Json:
     """A copy of ``value`` out of plain dicts and lists. Raises GrammarError: not JSON, too deep or too large."""
-    count = 0
+    count = text = 0
+
+    def check_text(value: str, place: Place) -> None:
+        nonlocal text
+        text += len(value)
+        limits.check("characters", text, limits.source_bytes)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise GrammarError(f"{place}: half of a surrogate pair is not text") from None
 
     def copy(value: object, depth: int, place: Place) -> Json:
         nonlocal count
@@ -46,7 +55,7 @@ def plain(value: object, limits: Limits) -> Json:
                     raise GrammarError(f"{place}: the integer has more than 4,000 digits")
                 return value
             case str():
-                _check_text(value, place)
+                check_text(value, place)
                 return value
             case float():
                 if not math.isfinite(value):
@@ -57,7 +66,7 @@ def plain(value: object, limits: Limits) -> Json:
                 for key, item in value.items():
                     if not isinstance(key, str):
                         raise GrammarError(f"{place}: the key {key!r} is not a string")
-                    _check_text(key, place)
+                    check_text(key, place)
                     out[key] = copy(item, depth + 1, place / key)
                 return out
             case list() | tuple():
@@ -66,10 +75,3 @@ def plain(value: object, limits: Limits) -> Json:
                 raise GrammarError(f"{place}: {type(value).__name__} is not a JSON value")
 
     return copy(value, 0, Place())
-
-
-def _check_text(text: str, place: Place) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise GrammarError(f"{place}: half of a surrogate pair is not text") from None
