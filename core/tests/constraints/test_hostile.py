@@ -44,6 +44,7 @@ REFUSED = {
     "regex long repetition": Regex("a{" + "9" * 5_000 + "}"),
     "regex look-ahead": Regex("(?=a)a"),
     "regex back reference": Regex("(a)\\1"),
+    "regex with comments": Regex("(?x)a # ("),
     "regex boundary": Regex("\\ba"),
     "regex that matches nothing": Regex("[a&&b]"),
     "regex size": Regex("a" * 1_000_000),

@@ -60,6 +60,18 @@ def test_end_token_ends_and_nothing_follows():
         matcher.advance(ord("a"))
 
 
+def test_a_wildcard_for_tokens_does_not_let_the_output_end_early():
+    compiled = COMPILER.compile(Lark('start: "a" <[*]> "b"'))
+    matcher = compiled.start()
+    matcher.advance(ord("a"))
+    mask = matcher.allowed(len(BYTES.pieces))
+    assert mask[TOOL]
+    assert not mask[[END, END2]].any()
+    matcher.advance(TOOL)
+    matcher.advance(ord("b"))
+    assert matcher.allowed(len(BYTES.pieces))[[END, END2]].all()
+
+
 def test_what_is_not_allowed_raises():
     with pytest.raises(GenerationError, match="not allowed"):
         COMPILER.compile(Regex("ab")).start().advance(ord("b"))

@@ -8,12 +8,15 @@ from enginebay.decode.constraints.grammar import Grammar
 from enginebay.decode.constraints.limits import Limits
 from enginebay.errors import GrammarError
 
+_VERBOSE = re.compile(r"\(\?[A-Za-z]*x[A-Za-z-]*[:)]")
 _COUNT = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
 
 
 def regex_grammar(pattern: str, limits: Limits) -> Grammar:
     """The whole output matches ``pattern``. Raises GrammarError for one that is over a limit."""
     check_regex(pattern, limits)
+    if _VERBOSE.search(pattern):
+        raise GrammarError("the regex has the flag 'x', under which line ends and '#' have another meaning", hint="Leave it out.")
     return Grammar("regex", f"start: T\nT: /(?:{slashed(pattern)})/")
 
 
