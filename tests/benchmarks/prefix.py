@@ -8,6 +8,7 @@ Also prints the longest gap between two tokens of one stream while a long prompt
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import threading
@@ -38,7 +39,9 @@ def main() -> None:
     given = parser.parse_args()
     draw = random.Random(0)
     with enginebay.open(given.reference, engine=given.engine, isolation="inline") as model:
-        tokens = [token for token in range(min(700, model.info.vocabulary_tokens)) if token not in model.info.end_tokens]
+        tokens = [
+            token for token in range(min(700, model.info.vocabulary_tokens)) if token not in model.info.end_tokens
+        ]
         ratios = []
         for _ in range(ROUNDS):
             shared = draw.choices(tokens, k=given.prefix)
@@ -46,7 +49,9 @@ def main() -> None:
             second = first_token_seconds(model, [*shared, *draw.choices(tokens, k=8)])
             ratios.append(second / first)
             print(f"first {first * 1000:8.1f} ms   second {second * 1000:8.1f} ms   ratio {ratios[-1]:.3f}")
-        print(f"time to first token with {given.prefix} shared tokens, second over first: {statistics.median(ratios):.3f}")
+        print(
+            f"time to first token with {given.prefix} shared tokens, second over first: {statistics.median(ratios):.3f}"
+        )
         arrived: list[float] = []
         reader = threading.Thread(target=gaps, args=(model, draw.choices(tokens, k=8), given.tokens, arrived))
         reader.start()
@@ -55,7 +60,7 @@ def main() -> None:
         joined = time.perf_counter()
         first_token_seconds(model, draw.choices(tokens, k=min(4000, model.info.context_tokens - 8)))
         reader.join()
-        steps = [(later - earlier, later) for earlier, later in zip(arrived, arrived[1:], strict=False)]
+        steps = [(later - earlier, later) for earlier, later in itertools.pairwise(arrived)]
         ordinary = statistics.median(gap for gap, when in steps if when < joined)
         during = sorted(gap for gap, when in steps if when >= joined)
         print(
