@@ -14,7 +14,7 @@ from pathlib import Path
 
 from enginebay.data import LoadRequest
 from enginebay.errors import ModelLoadError
-from enginebay_mnn.native import library, quietly
+from enginebay_mnn.native import library
 
 
 def native(path: Path) -> str:
@@ -36,7 +36,7 @@ def checked(path: Path) -> str:
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    quietly(library)
+    library()
     for name in ("numpy", "tokenizers", "enginebay_mnn.steps"):
         importlib.import_module(name)
 
