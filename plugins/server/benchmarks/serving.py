@@ -1,0 +1,220 @@
+"""Serving speed beside other servers: the same GGUF, the same threads, the same requests, one after the other.
+
+    python serving.py MODEL.gguf [--llama-server PATH] [--threads 2] [--streams 1 4 8 16] [--rounds 3]
+
+Each server is started, warmed, measured and ended. Prompts have unequal lengths; with ``--shared`` they begin with the same
+thousand tokens. Printed for each number of concurrent streams: generated tokens per second, the median and the 95th
+percentile of the time to the first token and between tokens, and how many streams were complete; at last the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+WORDS = "the fox and a small red boat went over many quiet hills to see what morning light would bring".split()
+
+
+@define
+class Measured:
+    """What one server did at one number of streams."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    complete: int = 0
+    streams: int = 0
+    first: list[float] = field(factory=list)
+    between: list[float] = field(factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def percentile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else float("nan")
+
+
+def words(count: int, seed: int) -> str:
+    return " ".join(WORDS[(seed * 7 + i * (seed + 3)) % len(WORDS)] for i in range(count))
+
+
+def prompt(number: int, shared: bool) -> str:
+    start = words(900, 1) + "\n" if shared else ""
+    return start + f"Request {number}: " + words(20 + 37 * (number % 6), number)
+
+
+async def stream(port: int, text: str, max_tokens: int, into: Measured) -> None:
+    """One request over a connection of its own; its events are timed as they come."""
+    body = {
+        "model": "bench",
+        "prompt": text,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    data = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = "POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    began = last = time.perf_counter()
+    writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    into.streams += 1
+    events, used, done = 0, 0, False
+    while line := await reader.readline():
+        if line.startswith(b"data: [DONE]"):
+            done = True
+        elif line.startswith(b"data: "):
+            event = json.loads(line[6:])
+            used = (event.get("usage") or {}).get("completion_tokens", 0) or used
+            if not any(choice.get("text") for choice in event.get("choices", ())):
+                continue
+            now = time.perf_counter()
+            (into.between if events else into.first).append(now - last)
+            last, events = now, events + 1
+    writer.close()
+    into.complete += done
+    into.tokens += used or events
+    into.seconds = max(into.seconds, time.perf_counter() - began)
+
+
+async def measure(port: int, streams: int, rounds: int, max_tokens: int, shared: bool) -> Measured:
+    """``rounds`` times ``streams`` requests at once."""
+    total = Measured()
+    for turn in range(rounds):
+        one = Measured()
+        texts = [prompt(turn * 100 + i, shared) for i in range(streams)]
+        await asyncio.gather(*(stream(port, text, max_tokens, one) for text in texts))
+        total.seconds += one.seconds
+        total.tokens += one.tokens
+        total.complete += one.complete
+        total.streams += one.streams
+        total.first += one.first
+        total.between += one.between
+    return total
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def commands(arguments: argparse.Namespace, folder: Path, port: int, shared: bool) -> dict[str, list[str]]:
+    """The servers by name. Each has the same threads, context and number of sequences."""
+    model, threads, sequences = str(arguments.model.resolve()), arguments.threads, max(arguments.streams)
+    context = 2048 if shared else 1024
+    (folder / "enginebay.toml").write_text(
+        f"[models.bench]\nreference = {json.dumps(model)}\nengine = 'llamacpp'\ncontext_tokens = {context}\n"
+        f"sequences = {sequences}\n[engines.llamacpp]\nthreads = {threads}\n"
+    )
+    script = Path(sys.executable).parent / "enginebay"
+    servers = {"enginebay": [str(script), "serve", "--model", "bench", "--port", str(port)]}
+    if arguments.llama_server:
+        servers["llama-server"] = [
+            *(str(arguments.llama_server), "-m", model, "--port", str(port), "-t", str(threads), "-np", str(sequences)),
+            *("-c", str(context * sequences), "--no-webui"),
+        ]
+    if arguments.llama_cpp_python:
+        servers["llama_cpp.server"] = [
+            *(sys.executable, "-m", "llama_cpp.server", "--model", model, "--port", str(port)),
+            *("--n_threads", str(threads), "--n_ctx", str(context), "--interrupt_requests", "False"),
+        ]
+    return servers
+
+
+async def ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a request is answered."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until and process.poll() is None:
+        one = Measured()
+        try:
+            await stream(port, "warm", 4, one)
+        except (OSError, ValueError):
+            pass
+        if one.complete:
+            return
+        await asyncio.sleep(0.5)
+    raise SystemExit("a server did not start; its log is printed above")
+
+
+def run(
+    command: list[str], folder: Path, port: int, arguments: argparse.Namespace, shared: bool
+) -> dict[int, Measured]:
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    try:
+        asyncio.run(ready(port, process))
+        return {
+            n: asyncio.run(measure(port, n, arguments.rounds, arguments.max_tokens, shared)) for n in arguments.streams
+        }
+    except SystemExit:
+        sys.stderr.write((folder / "log").read_text(errors="replace")[-3000:])
+        raise
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def show(results: dict[str, dict[int, Measured]], streams: list[int]) -> None:
+    for n in streams:
+        print(f"\n{n} streams at once")
+        print(
+            f"  {'server':18}{'tokens/s':>10}{'first p50':>11}{'p95':>9}{'between p50':>13}{'p95':>9}{'complete':>11}"
+        )
+        for name, by_streams in results.items():
+            one = by_streams[n]
+            times = [percentile(one.first, 0.5), percentile(one.first, 0.95)]
+            times += [percentile(one.between, 0.5), percentile(one.between, 0.95)]
+            first, first95, between, between95 = (f"{value * 1000:.1f} ms" for value in times)
+            rate = f"{one.tokens_per_second:.1f}"
+            complete = f"{one.complete}/{one.streams}"
+            print(f"  {name:18}{rate:>10}{first:>11}{first95:>9}{between:>13}{between95:>9}{complete:>11}")
+        ours = results["enginebay"][n]
+        for name, by_streams in results.items():
+            if name != "enginebay":
+                other = by_streams[n]
+                rate = ours.tokens_per_second / other.tokens_per_second if other.tokens_per_second else float("inf")
+                tail = percentile(ours.first, 0.95) / percentile(other.first, 0.95)
+                print(f"  enginebay / {name}: {rate:.2f} of the tokens/s, {tail:.2f} of the p95 to the first token")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--llama-server", type=Path, help="the binary to compare with")
+    parser.add_argument("--llama-cpp-python", action="store_true", help="compare with python -m llama_cpp.server")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--shared", action="store_true", help="prompts share their first thousand tokens")
+    arguments = parser.parse_args()
+    results: dict[str, dict[int, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        port = free_port()
+        for server, command in commands(arguments, folder, port, arguments.shared).items():
+            print(f"running {server}", file=sys.stderr)
+            results[server] = run(command, folder, port, arguments, arguments.shared)
+    show(results, arguments.streams)
+
+
+if __name__ == "__main__":
+    main()
