@@ -246,6 +246,7 @@ def outcome(folders: list[Path], *arguments: str) -> list[str]:
         return [end for ends in pool.map(run, (folders[:middle], folders[middle:])) for end in ends]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits on a forked process are those of Linux")
 def test_what_kills_the_loader_is_refused_before(tmp_path: Path) -> None:
     """500 damaged folders, each loaded in a process of its own: without the check some take all memory or hang.
 
