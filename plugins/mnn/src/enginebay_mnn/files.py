@@ -18,8 +18,9 @@ from enginebay.data import MemoryEstimate
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import ModelLoadError
 from enginebay_mnn.flatbuffer import DamagedBufferError
-from enginebay_mnn.graph import Graph, Kind, UnusableGraphError, Weights, check_graph
+from enginebay_mnn.graph import Graph, Kind, check_graph
 from enginebay_mnn.mtok import read_tokenizer
+from enginebay_mnn.parameters import UnusableGraphError, Weights
 from enginebay_mnn.tokenizer import DamagedTokenizerError, TokenizerFile
 
 HINT = "Export the model again with llmexport (pip install llmexport), or copy the whole folder again."
