@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,24 @@ from typing import Any
 
 from attrs import define, field
 
-WORDS = "the fox and a small red boat went over many quiet hills to see what morning light would bring".split()
+WORDS = (
+    "the",
+    "fox",
+    "and",
+    "a",
+    "small",
+    "red",
+    "boat",
+    "went",
+    "over",
+    "quiet",
+    "hills",
+    "to",
+    "see",
+    "what",
+    "light",
+    "brings",
+)
 
 
 @define
@@ -141,10 +159,8 @@ async def ready(port: int, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None:
         one = Measured()
-        try:
+        with contextlib.suppress(OSError, ValueError):
             await stream(port, "warm", 4, one)
-        except (OSError, ValueError):
-            pass
         if one.complete:
             return
         await asyncio.sleep(0.5)
