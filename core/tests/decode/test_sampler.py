@@ -297,6 +297,15 @@ def test_seeds_and_positions_give_other_tokens_and_noise_in_the_last_bits_does_n
     assert [sample(nearly[None], [state], [None])[0] for state in states] == drawn
 
 
+@pytest.mark.parametrize("temperature", [1.0, 1e-308])
+def test_xtc_leaves_the_least_of_the_top_choices(temperature: float) -> None:
+    """At any temperature, though then no token that is left is near the best one."""
+    row = np.array([[10, 5, 0, -90]], np.float32)
+    always = evolve(OFF, temperature=temperature, min_p=1e-6, xtc_probability=1.0, xtc_threshold=1e-5)
+    assert sample(row, [SequenceSampler(always, 0, [])], [None]) == [2]
+    assert sample(row, [SequenceSampler(evolve(always, xtc_probability=0.0), 0, [])], [None]) == [0]
+
+
 @given(samplings, st.lists(st.integers(0, 2), max_size=14), st.integers(0, 14), st.integers(0, 1000))
 @settings(max_examples=400, deadline=None)
 def test_penalties_see_the_right_tokens(sampling: Sampling, tokens: list[int], given_first: int, seed: int) -> None:
