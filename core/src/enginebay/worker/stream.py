@@ -23,6 +23,8 @@ from enginebay.worker.supervisor import Supervisor, crashed
 
 DEATHS_OF_ONE = 2
 REFUSE_SECONDS = 600.0
+LEAST_SECONDS = 0.001
+"""A request with less time left than it may ask for has none."""
 
 
 @frozen
@@ -168,7 +170,7 @@ class RemoteStream(Iterator[Chunk]):
         if timeout is None:
             return None
         left = timeout - (time.monotonic() - self._began)
-        if left <= 0:
+        if left < LEAST_SECONDS:
             raise Timeout(f"The request did not finish within {timeout:g} seconds.", hint="Raise timeout_seconds.")
         return max(left, 0.001)  # the least that a request may say
 
