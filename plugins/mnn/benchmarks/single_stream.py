@@ -3,8 +3,9 @@
     python single_stream.py [FOLDER] [--preset exact|fast] [--threads N] [--turns N]
 
 Both sides take turns in one process, greedily, with the same prompt and as many tokens as MNN gives before it stops. The
-time of a turn is that of the whole call; the median of the turns counts. Whether their tokens agreed is printed as well:
-they do on a trained model, and may part at a tie on random weights.
+time of a turn is that of the whole call, by the clock and of the processors (which other load disturbs less); the median
+of the turns counts. Whether the tokens agreed is printed: they do on a trained model, and may part at a tie on random
+weights.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from enginebay_mnn.plugin import load
 PROMPT = "Once upon a time there was a fox who lived in a small village."
 
 
-def peer(folder: Path, options: Options, prompt: list[int]) -> Callable[[], tuple[float, list[int]]]:
+def timed(generate: Callable[[], list[int]]) -> tuple[list[int], float, float]:
+    """The tokens, and for each of them the seconds on the clock and of the processors."""
+    clock, processors = time.perf_counter(), time.process_time()
+    tokens = generate()
+    return tokens, (time.perf_counter() - clock) / len(tokens), (time.process_time() - processors) / len(tokens)
+
+
+def peer(folder: Path, options: Options, prompt: list[int]) -> Callable[[], list[int]]:
     """MNN by itself."""
     level = "high" if options.preset == "exact" else "low"
     settings = {"precision": level, "memory": level, "thread_num": options.threads, "sampler_type": "greedy"}
@@ -33,12 +41,11 @@ def peer(folder: Path, options: Options, prompt: list[int]) -> Callable[[], tupl
     model.set_config(json.dumps(settings))
     quietly(model.load)
 
-    def turn() -> tuple[float, list[int]]:
+    def turn() -> list[int]:
         model.reset()
         model.generate_init(None, None)
-        start = time.perf_counter()
-        tokens = quietly(model.generate, prompt, 512)
-        return len(tokens) / (time.perf_counter() - start), tokens
+        tokens: list[int] = quietly(model.generate, prompt, 512)
+        return tokens
 
     return turn
 
@@ -59,26 +66,28 @@ def main() -> None:
     model = load(LoadRequest(folder, "mnn", options))
     prompt = model.tokenize(PROMPT, False)
     alone = peer(folder, options, prompt)
-    rates: dict[str, list[float]] = {"mnn": [], "enginebay": []}
+    seconds: dict[str, list[tuple[float, float]]] = {"mnn": [], "enginebay": []}
     agreed = True
     for _ in range(arguments.turns):
-        rate, wanted = alone()
-        rates["mnn"].append(rate)
+        wanted, *spent = timed(alone)
+        seconds["mnn"].append((spent[0], spent[1]))
         request = GenerateRequest(
             tuple(prompt), len(wanted), Sampling(temperature=0), ignore_end=True, cache_prompt=False
         )
-        tokens: list[int] = []
-        start = time.perf_counter()
-        for chunk in model.generate(request):
-            tokens += chunk.tokens
-        rates["enginebay"].append(len(tokens) / (time.perf_counter() - start))
-        agreed = agreed and tokens == wanted
+        tokens, *spent = timed(
+            lambda asked=request: [token for chunk in model.generate(asked) for token in chunk.tokens]
+        )
+        seconds["enginebay"].append((spent[0], spent[1]))
+        agreed = agreed and tokens[:-1] == wanted[:-1]  # the last of MNN's may be its end token
     model.close()
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    for name, median in medians.items():
-        print(f"{name:<10} {median:10.1f} tokens/s  (of {len(rates[name])} turns, {len(wanted)} tokens each)")
-    print(f"tokens     {'agree' if agreed else 'differ'}")
-    print(f"ratio      {medians['enginebay'] / medians['mnn']:10.3f}")
+    clock = {name: statistics.median(item[0] for item in values) for name, values in seconds.items()}
+    processors = {name: statistics.median(item[1] for item in values) for name, values in seconds.items()}
+    for name in seconds:
+        print(f"{name:<10} {1 / clock[name]:9.1f} tokens/s {processors[name] * 1e3:9.3f} ms of processor a token")
+    print(
+        f"ratio      {clock['mnn'] / clock['enginebay']:9.3f} by the clock {processors['mnn'] / processors['enginebay']:9.3f} by processor"
+    )
+    print(f"tokens     {'agree' if agreed else 'differ'}, {len(wanted)} a turn, {arguments.turns} turns")
 
 
 if __name__ == "__main__":
