@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from typing import Any
 
 from enginebay.decode.constraints import Compiled
@@ -124,8 +125,16 @@ def random_value(draw: random.Random, depth: int = 0) -> Any:
 
 
 def as_written(draw: random.Random, value: Any) -> str:
-    """``value`` as JSON in one of its writings."""
-    return json.dumps(value, ensure_ascii=draw.random() < 0.2, separators=draw.choice([(",", ":"), (", ", ": ")]))
+    """``value`` as JSON in one of its writings, some with letters as Unicode escapes."""
+    text = json.dumps(value, ensure_ascii=draw.random() < 0.2, separators=draw.choice([(",", ":"), (", ", ": ")]))
+    if draw.random() < 0.2:
+        text = re.sub(
+            '(?<=["a-z])[abxyz](?=[^"]*")', lambda match: f"\\u{ord(match[0]):04x}", text, count=draw.randint(1, 3)
+        )
+    try:
+        return text if json.loads(text) == value else json.dumps(value)
+    except ValueError:
+        return json.dumps(value)
 
 
 def random_output(draw: random.Random, compiled: Compiled, most_tokens: int = 400) -> str | None:

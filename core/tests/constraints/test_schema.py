@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import json
 import random
+from decimal import Decimal
 
 import jsonschema
 import pytest
@@ -123,6 +124,67 @@ def test_bounds_are_exact(digits, decimals, step, which):
         text = f"{bound + step * unit:.{decimals}f}"
         if accepts(compiled, text):
             assert validator({keyword: bound}).is_valid(float(text))
+
+
+_BOUNDS = [
+    Decimal(text)
+    for text in [
+        "-10.5",
+        "-10",
+        "-2.75",
+        "-2",
+        "-1.1",
+        "-1",
+        "-0.99",
+        "-0.25",
+        "-0.001",
+        "0",
+        "0.001",
+        "0.05",
+        "0.5",
+        "1",
+        "1.1",
+        "2",
+        "2.5",
+        "9.99",
+        "10",
+        "99",
+        "99.5",
+    ]
+]
+
+
+def test_bounds_less_than_one_apart_are_exact_in_every_spelling():
+    draw = random.Random(3)
+    accepted = 0
+    for _ in range(400):
+        low = draw.choice(_BOUNDS)
+        high = draw.choice([draw.choice(_BOUNDS), low + draw.choice([Decimal("0.5"), Decimal("0.001"), Decimal(1)])])
+        low_keyword, high_keyword = (
+            draw.choice(["minimum", "exclusiveMinimum"]),
+            draw.choice(["maximum", "exclusiveMaximum"]),
+        )
+        try:
+            compiled = COMPILER.compile(
+                JsonSchema({"type": "number", low_keyword: float(low), high_keyword: float(high)})
+            )
+        except GrammarError:
+            continue
+        for bound in (low, high, (low + high) / 2, Decimal(0)):
+            for step in ("0", "1", "-1", "0.5", "-0.01", "0.000000001", "-0.0000000001"):
+                value = bound + Decimal(step)
+                valid = (
+                    low <= value <= high
+                    and not (low_keyword[0] == "e" and value == low)
+                    and not (high_keyword[0] == "e" and value == high)
+                )
+                plain = format(value, "f")
+                spellings = {plain, format(value.normalize(), "f"), plain + ("0" if "." in plain else ".0")}
+                for text in spellings | ({"-0", "-0.0", "0e0"} if value == 0 else set()):
+                    if accepts(compiled, text):
+                        assert valid, f"{text} with {low_keyword} {low}, {high_keyword} {high}"
+                        accepted += 1
+    assert accepted > 2_000
 
 
 def test_properties_come_in_the_order_wanted():

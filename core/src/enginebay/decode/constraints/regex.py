@@ -16,7 +16,9 @@ def regex_grammar(pattern: str, limits: Limits) -> Grammar:
     """The whole output matches ``pattern``. Raises GrammarError for one that is over a limit."""
     check_regex(pattern, limits)
     if _VERBOSE.search(pattern):
-        raise GrammarError("the regex has the flag 'x', under which line ends and '#' have another meaning", hint="Leave it out.")
+        raise GrammarError(
+            "the regex has the flag 'x', under which line ends and '#' have another meaning", hint="Leave it out."
+        )
     return Grammar("regex", f"start: T\nT: /(?:{slashed(pattern)})/")
 
 

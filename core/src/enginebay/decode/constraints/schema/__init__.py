@@ -15,12 +15,11 @@ from enginebay.decode.constraints.schema.values import Json, plain
 
 __all__ = ["KEYWORDS", "Keyword", "embedded_schema", "keyword_table", "schema_grammar"]
 
-_OPTIONS = {
-    # A small model given any whitespace writes line ends until its budget is spent.
-    "whitespace_pattern": " |\n[ ]{0,8}",
-    # Without Unicode escapes: the library lets one spell the name of a declared property as an additional one.
-    "json_allowed_escapes": 'nrbtf\\"',
-}
+_WHITESPACE = " |\n[ ]{0,8}"
+"""A small model given any whitespace writes line ends until its budget is spent."""
+
+_ESCAPES = 'nrbtf\\"'
+"""Those of JSON without ``u`` and ``/``."""
 
 
 def schema_grammar(schema: Mapping[str, Any] | bool, strict: bool, limits: Limits) -> Grammar:
@@ -31,10 +30,10 @@ def schema_grammar(schema: Mapping[str, Any] | bool, strict: bool, limits: Limit
     """
     document = plain(schema, limits)
     normalizer = Normalizer(document, limits, strict)
-    lark = _lark(normalizer.result, _OPTIONS)
+    lark = "start: %json " + _text(normalizer, lenient=False)
     if strict:
         return Grammar("json_schema", lark, explain=normalizer.explained)
-    lenient = _lark(normalizer.result, {**_OPTIONS, "lenient": True})
+    lenient = "start: %json " + _text(normalizer, lenient=True)
     return Grammar(
         "json_schema", lark, tuple(normalizer.warnings), fallback=lenient, make_check=lambda: validator(document)
     )
@@ -42,12 +41,16 @@ def schema_grammar(schema: Mapping[str, Any] | bool, strict: bool, limits: Limit
 
 def embedded_schema(document: Json, limits: Limits) -> str:
     """A schema inside another grammar, as the text that follows ``%json`` there."""
-    return _text(Normalizer(plain(document, limits), limits, strict=True).result, _OPTIONS)
+    return _text(Normalizer(plain(document, limits), limits, strict=True), lenient=False)
 
 
-def _lark(schema: dict[str, Json], options: dict[str, Any]) -> str:
-    return "start: %json " + _text(schema, options)
-
-
-def _text(schema: dict[str, Json], options: dict[str, Any]) -> str:
-    return json.dumps({**schema, "x-guidance": options})
+def _text(normalizer: Normalizer, lenient: bool) -> str:
+    # With Unicode escapes the library lets one spell a declared property's name as if it were another.
+    spelled = not normalizer.open_names
+    options = {
+        "whitespace_pattern": _WHITESPACE,
+        "json_allowed_escapes": _ESCAPES + ("u" if spelled else ""),
+        "json_allow_general_unicode_escapes": spelled,
+        "lenient": lenient,
+    }
+    return json.dumps({**normalizer.result, "x-guidance": options})

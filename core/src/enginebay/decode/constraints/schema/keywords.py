@@ -69,8 +69,12 @@ KEYWORDS: tuple[Keyword, ...] = (
     ),
     Keyword("minimum", "enforced", _NUMBERS + " A bound beyond that which excludes nothing inside becomes ±10^15."),
     Keyword("maximum", "enforced", "As `minimum`. With a bound, numbers have no exponent."),
-    Keyword("exclusiveMinimum", "enforced", "As `minimum`."),
-    Keyword("exclusiveMaximum", "enforced", "As `minimum`."),
+    Keyword(
+        "exclusiveMinimum",
+        "enforced",
+        "As `minimum`. Numbers less than 10^-9 inside (more above 10^6) are left out too.",
+    ),
+    Keyword("exclusiveMaximum", "enforced", "As `exclusiveMinimum`."),
     Keyword(
         "multipleOf",
         "enforced",

@@ -12,7 +12,15 @@ from collections.abc import Callable
 from enginebay.decode.constraints.limits import Limits
 from enginebay.decode.constraints.schema.formats import FORMATS
 from enginebay.decode.constraints.schema.keywords import REFUSED
-from enginebay.decode.constraints.schema.numbers import Multiples, exact, is_number, lower_bound, upper_bound
+from enginebay.decode.constraints.schema.numbers import (
+    LARGEST,
+    Multiples,
+    exact,
+    inward,
+    is_number,
+    lower_bound,
+    upper_bound,
+)
 from enginebay.decode.constraints.schema.patterns import whole_match
 from enginebay.decode.constraints.schema.references import References
 from enginebay.decode.constraints.schema.values import Json, Place
@@ -38,6 +46,8 @@ class Normalizer:
         self._limits = limits
         self._strict = strict
         self.warnings: list[str] = []
+        self.open_names = False
+        """Whether an object has names of its own and takes others as well: then one name must have one spelling only."""
         self._where: dict[str, list[Place]] = {}
         self._multiples = Multiples()
         self._older = isinstance(document, dict) and _older_draft(document)
@@ -98,6 +108,9 @@ class Normalizer:
                 _APPLICATORS[keyword](self, out, value, here)
             elif keyword in _PLAIN:
                 _PLAIN[keyword](self, base, value, here, schema, extra)
+        named = any(base.get(keyword) for keyword in ("properties", "required", "patternProperties"))
+        if named and (base.get("additionalProperties") is not False or base.get("patternProperties")):
+            self.open_names = True
         self._check_counts(base, place)
         if extra:
             kind = {"type": base["type"]} if "type" in base else {}
@@ -223,9 +236,15 @@ class Normalizer:
             if keyword == "multipleOf":
                 base[keyword] = self._multiples.add(value, place)
             elif "inimum" in keyword:
-                base[keyword] = lower_bound(value, place)
+                bound = lower_bound(value, place)
+                if keyword == "exclusiveMinimum" and value >= -LARGEST:
+                    bound = inward(bound, 1, place)
+                base["minimum"] = max(bound, base.get("minimum", bound))
             else:
-                base[keyword] = upper_bound(value, place)
+                bound = upper_bound(value, place)
+                if keyword == "exclusiveMaximum" and value <= LARGEST:
+                    bound = inward(bound, -1, place)
+                base["maximum"] = min(bound, base.get("maximum", bound))
         except GrammarError as error:
             self._drop(place, error.message.removeprefix(f"{place}: "))
 

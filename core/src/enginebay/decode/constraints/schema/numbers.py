@@ -41,6 +41,19 @@ def upper_bound(value: int | float, place: Place) -> int | float:
     return LARGEST if value > LARGEST else exact(value, place)
 
 
+def inward(value: int | float, step: int, place: Place) -> int | float:
+    """An exclusive bound as the next number inside that can be written exactly: at most 10^-9 away below 10^6.
+
+    llguidance takes a whole number for allowed that is an exclusive bound, where the other bound is less than 1 away.
+
+    :param step: 1 for a bound from below, -1 for one from above
+    """
+    decimal = Decimal(repr(value))
+    decimals = min(_DECIMALS, 15 - max(0, decimal.adjusted() + 1))
+    moved = decimal + step * Decimal(1).scaleb(-decimals)
+    return exact(int(moved) if moved == moved.to_integral_value() else float(moved), place)
+
+
 class Multiples:
     """All ``multipleOf`` of a schema: they may meet in one number, where the compiler takes their least common multiple."""
 
