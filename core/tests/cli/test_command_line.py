@@ -56,7 +56,12 @@ def installed() -> str:
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([ENGINEBAY, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """A command of its own. A shell that runs the tests in its background has them ignore Ctrl-C, which would be inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen([ENGINEBAY, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
