@@ -55,6 +55,15 @@ class Server:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def connections(self) -> int:
+        """Open sockets, those that listen and those between its own processes among them."""
+        folder = Path(f"/proc/{self.process.pid}/fd")
+        links = []
+        for one in folder.iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                links.append(os.readlink(one))
+        return sum(link.startswith("socket:") for link in links)
+
     def resident_bytes(self) -> int:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -137,15 +137,22 @@ def test_a_slow_reader_is_given_up_and_disturbs_nobody(special: Callable[..., An
         chat_body(STORY, stream=True, max_tokens=1900, n=4, logprobs=True, top_logprobs=20, temperature=1.5)
     ).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    server.chat()
+    before = server.connections()
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     connection.connect(("127.0.0.1", server.port))
     connection.sendall(head.encode() + body)
     assert streamed(server.http, max_tokens=20)[1] == "done"
+    assert server.running() == 1  # it is held up, not done
     until = time.monotonic() + 30
     while server.running() and time.monotonic() < until:
         time.sleep(0.1)
     assert server.running() == 0
+    until = time.monotonic() + 30
+    while server.connections() > before and time.monotonic() < until:
+        time.sleep(0.1)
+    assert server.connections() <= before  # the connection is cut, though nobody closed it
     connection.close()
 
 

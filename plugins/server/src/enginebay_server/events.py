@@ -65,7 +65,7 @@ class EventStream(Response):
     """Sends events as they come, a comment in every silence, and an error event where the events end in an error.
 
     :param events: what to send; closing it must free what it uses
-    :param on_close: called once, whatever happened
+    :param on_close: called in the end, whatever happened; a second call does nothing
     """
 
     media_type = "text/event-stream"
@@ -80,6 +80,7 @@ class EventStream(Response):
         error_event: Callable[[dict[str, Any]], bytes] = event,
     ) -> None:
         self.status_code = 200
+        self.too_slow = False
         self.background = None
         self._events = events
         self._on_close = on_close
@@ -95,6 +96,11 @@ class EventStream(Response):
             await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
+                if self.too_slow:
+                    log.warning("a reader was too slow; its request was given up")
+                    scope["enginebay.client_gone"] = True
+                    self._on_close()
+                    await watching  # the protocol cuts the connection soon
             else:
                 scope["enginebay.client_gone"] = True
         finally:
@@ -116,8 +122,8 @@ class EventStream(Response):
         except StopAsyncIteration:
             pass
         except TimeoutError:
-            log.warning("a reader was too slow; its request is given up")
-            raise
+            self.too_slow = True
+            return
         except Exception as error:
             answer = refusal(error)
             if answer.status >= 500:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from typing import Any
 
@@ -14,16 +15,27 @@ from enginebay_server import logs
 from enginebay_server.errors import Refusal
 
 HEADER_SECONDS = 10.0
+SEND_BUFFER_BYTES = 128 * 1024
 TOO_LARGE = 431
 
 
 class LimitedProtocol(H11Protocol):
-    """One connection. Headers must be complete in time, whether they come slowly or not at all."""
+    """One connection. Headers must be complete in time, and what is written must be read."""
 
+    stalled_seconds = 65.0
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def with_patience(cls, seconds: float) -> type[LimitedProtocol]:
+        """The protocol whose connections are cut when nothing could be written to them for so long."""
+        return type("LimitedProtocol", (cls,), {"stalled_seconds": seconds})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:  # the system would let megabytes pile up for a reader that does not read
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._late)
 
     def data_received(self, data: bytes) -> None:
@@ -36,9 +48,23 @@ class LimitedProtocol(H11Protocol):
         super().on_response_complete()
         self._arm()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.stalled_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._moving()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._moving()
         super().connection_lost(exc)
+
+    def _moving(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _arm(self) -> None:
         """No deadline while a request is being served, or none has begun."""

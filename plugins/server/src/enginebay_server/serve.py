@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from enginebay.bay import Bay
 
 SHUTDOWN_SECONDS = 10
+CLOSING_SECONDS = 2
+"""How long after a slow reader's request its connection goes as well."""
 
 
 @click.command("serve")
@@ -53,6 +57,7 @@ def command(  # noqa: PLR0917 - click calls it with keywords
         )
     settings = Settings(keys=keys, hosts=allow_host, origins=allow_origin)
     logs.to_stderr()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after uvicorn's own handling: workers are ended in order
     said = os.environ.pop(
         VARIABLES["engine"], None
     )  # an argument speaks louder, and models may have engines of their own
@@ -120,7 +125,7 @@ async def serve(bay: Bay, settings: Settings, listening: socket.socket) -> None:
 
     config = uvicorn.Config(
         app(bay, settings),
-        http=LimitedProtocol,
+        http=LimitedProtocol.with_patience(settings.slow_reader_seconds + CLOSING_SECONDS),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -6,6 +6,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -20,6 +22,7 @@ from enginebay_server.running import Build, Job, Registry, Running, Started
 from enginebay_server.settings import Settings
 
 T = TypeVar("T")
+THREADS = 32
 FIRST_WAIT_SECONDS = 5.0
 """How long a stream waits for its first token before it says 200; until then an error has its own status."""
 
@@ -34,6 +37,8 @@ class Service:
         self.registry = Registry()
         self.metrics = Metrics(bay, lambda: len(self.registry))
         self.created = int(time.time())
+        self._threads = ThreadPoolExecutor(THREADS, "enginebay-call")
+        self._working = 0
 
     def name(self, asked: str | None) -> str | None:
         """The model's name if it may be served; None for the current model.
@@ -114,7 +119,24 @@ class Service:
             with self.bay.use(name) as found:
                 return work(found)
 
-        return await while_there(request, asyncio.to_thread(with_model))
+        return await while_there(request, self.work(with_model))
+
+    async def work(self, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+        """Run what may take long, such as loading, on a thread that nothing short waits for.
+
+        :raises Refusal: too much of that is waiting already
+        """
+        if self._working >= self.settings.requests:
+            raise Refusal(429, "queue_full", "Too many requests are under way.", headers={"Retry-After": "1"})
+        self._working += 1
+        work = asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *arguments, **keywords))
+        work.add_done_callback(self._worked)
+        return await asyncio.shield(work)
+
+    def _worked(self, work: asyncio.Future[Any]) -> None:
+        self._working -= 1
+        if not work.cancelled():
+            work.exception()  # whoever asked may have left
 
 
 def service_of(request: Request) -> Service:

@@ -115,7 +115,7 @@ async def switch(form: SwitchRequest, request: Request) -> Response:
         raise Refusal(400, "invalid_request", "Name an engine, a model, or both.", param="engine")
     name = service.name(form.model)
     await _check_engine(service, form.engine, name)
-    done = await asyncio.to_thread(service.bay.switch, engine=form.engine, model=name, migrate=form.migrate)
+    done = await service.work(service.bay.switch, engine=form.engine, model=name, migrate=form.migrate)
     return JSONResponse(done.to_dict())
 
 
@@ -125,7 +125,7 @@ async def load(form: LoadRequest, request: Request) -> Response:
     service = service_of(request)
     name = service.name(form.model) or form.model
     await _check_engine(service, form.engine, name)
-    loaded = await asyncio.to_thread(service.bay.load, name, form.engine, pinned=form.pinned)
+    loaded = await service.work(service.bay.load, name, form.engine, pinned=form.pinned)
     return JSONResponse({"status": "loaded", "model": loaded.name, "engine": loaded.info.engine})
 
 
@@ -135,7 +135,7 @@ async def unload(form: UnloadRequest, request: Request) -> Response:
     service = service_of(request)
     name = service.name(form.model) or form.model
     await _check_engine(service, form.engine, name)
-    await asyncio.to_thread(service.bay.unload, name, form.engine)
+    await service.work(service.bay.unload, name, form.engine)
     return JSONResponse({"status": "unloaded", "model": name, "engine": form.engine})
 
 
