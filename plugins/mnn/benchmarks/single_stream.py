@@ -84,9 +84,8 @@ def main() -> None:
     processors = {name: statistics.median(item[1] for item in values) for name, values in seconds.items()}
     for name in seconds:
         print(f"{name:<10} {1 / clock[name]:9.1f} tokens/s {processors[name] * 1e3:9.3f} ms of processor a token")
-    print(
-        f"ratio      {clock['mnn'] / clock['enginebay']:9.3f} by the clock {processors['mnn'] / processors['enginebay']:9.3f} by processor"
-    )
+    by_clock, by_processor = (side["mnn"] / side["enginebay"] for side in (clock, processors))
+    print(f"ratio      {by_clock:9.3f} by the clock {by_processor:9.3f} by processor")
     print(f"tokens     {'agree' if agreed else 'differ'}, {len(wanted)} a turn, {arguments.turns} turns")
 
 
