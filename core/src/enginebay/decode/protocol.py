@@ -85,7 +85,7 @@ class StepModel(Protocol):
         """Append each feed's tokens to its sequence. At most one feed a sequence.
 
         :returns: float32, shape (sum of all ``outputs``, at least the vocabulary), rows in the order of feeds and then of
-            positions. Valid until the next call; the toolkit may write into it.
+            positions. Valid until the next call; the toolkit only reads it.
         """
         ...
 

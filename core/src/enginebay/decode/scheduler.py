@@ -220,17 +220,16 @@ class Scheduler:
             except EnginebayError as error:
                 failed[job] = error
                 allowed.append(None)
-        raw = {job: logits[i].copy() for i, job in enumerate(jobs) if job.request.logprobs is not None}
         try:
             drawn = sample(logits, [job.sampler for job in jobs], allowed)
         except EnginebayError:
             drawn = self._draw_each(jobs, logits, allowed, failed)
-        for slot, job, token in zip(rows, jobs, drawn, strict=True):
+        for slot, job, row, token in zip(rows, jobs, logits, drawn, strict=True):
             if job in failed:
                 job.fail(failed[job])
             else:
                 try:
-                    job.accept(token, self._logprob(job, raw, token))
+                    job.accept(token, _logprob(job, row, token))
                 except EnginebayError as error:
                     job.fail(error)
             if job.over is not None:
@@ -266,10 +265,6 @@ class Scheduler:
             self._end_mask[list(self._model.vocabulary.end)] = False
         return self._end_mask if mask is None else mask & self._end_mask
 
-    def _logprob(self, job: Job, raw: dict[Job, npt.NDArray[np.float32]], token: int) -> TokenLogprob | None:
-        top = job.request.logprobs
-        return None if top is None else log_probabilities(raw[job], token, top)
-
     def _recover(self, chosen: list[Slot], error: Exception) -> None:
         """After a failed step: its sequences are empty. Alone, a job fails; together, each is tried alone once."""
         interrupted = isinstance(error, StepInterrupted)
@@ -294,6 +289,11 @@ class Scheduler:
                 self._piece_tokens = max(LEAST_PIECE_TOKENS, self._piece_tokens // 2)
             elif seconds < 1.6 * self._step_seconds:
                 self._piece_tokens = min(self._model.step_tokens, self._piece_tokens + max(1, self._piece_tokens // 4))
+
+
+def _logprob(job: Job, row: npt.NDArray[np.float32], token: int) -> TokenLogprob | None:
+    top = job.request.logprobs
+    return None if top is None else log_probabilities(row, token, top)
 
 
 def _translated(error: Exception) -> EnginebayError:
