@@ -107,7 +107,8 @@ class MlxSteps:
         if len(wanted) > 1 and self._caches.batches and all(feed.outputs == 1 for feed in wanted):
             rows = self._decode_together(wanted)
         else:
-            rows = self._mx.concatenate([self._decode(feed) for feed in wanted])
+            parts = [self._decode(feed) for feed in wanted]
+            rows = parts[0] if len(parts) == 1 else self._mx.concatenate(parts)
         rows = rows.astype(self._mx.float32)
         self._mx.eval(rows)
         return np.asarray(rows)
