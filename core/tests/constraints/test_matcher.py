@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enginebay.data import Choice, JsonObject, JsonSchema, Lark, Regex
+from enginebay.data import Choice, Gbnf, JsonObject, JsonSchema, Lark, Regex
 from enginebay.decode.constraints import ConstraintCompiler
 from enginebay.decode.protocol import Vocabulary
 from enginebay.errors import GenerationError, GrammarError
@@ -164,3 +164,53 @@ def test_regexes_match_as_a_whole():
         for _ in range(12):
             text = "".join(draw.choice(["a", "b", "é", "/", "\n", ".", "#", '"']) for _ in range(draw.randint(0, 5)))
             assert accepts(compiled, text) == bool(re.fullmatch(pattern, text)), (pattern, text)
+
+
+def test_a_token_of_many_bytes_is_allowed_exactly_where_its_bytes_are():
+    draw = random.Random(5)
+    alphabet = ['"', "{", "}", "[", "]", ":", ",", " ", "\n", "a", "b", "1", "0", ".", "-", "\\", "é", "(", ")", "true"]
+    longer = {"".join(draw.choices(alphabet, k=draw.randint(2, 5))).encode() for _ in range(600)} | {
+        b"\xa9a",
+        b"a\xc3",
+        b'"\xc3',
+    }
+    pieces = (*BYTES.pieces, *sorted(longer))
+    compiler = ConstraintCompiler(Vocabulary(pieces, BYTES.end, BYTES.control, BYTES.special), encode)
+    constraints = [
+        JsonObject(),
+        JsonSchema(
+            {
+                "type": "array",
+                "items": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "number", "maximum": 11}]},
+            }
+        ),
+        Gbnf('root ::= "(" w (root | x) ("," w root)* ")" w | x\nx ::= [ab]+ | "é"\nw ::= " "?'),
+        Gbnf('root ::= x root? | "a" root "b"\nx ::= "ab" | [^a]'),
+        Regex('("[^"]*",? ?)*|[a-b1.]{2,5}'),
+    ]
+    checked = 0
+    for constraint in constraints:
+        compiled = compiler.compile(constraint)
+        for _ in range(12):
+            prefix: list[int] = []
+            matcher = compiled.start()
+            for _ in range(draw.randint(0, 8)):
+                allowed = [token for token in matcher.allowed(len(pieces)).nonzero()[0] if token not in BYTES.end]
+                if not allowed:
+                    break
+                prefix.append(int(draw.choice(allowed)))
+                matcher.advance(prefix[-1])
+            mask = matcher.allowed(len(pieces))
+            for token in draw.sample(range(len(BYTES.pieces), len(pieces)), 60):
+                byte_by_byte = compiled.start()
+                for taken in prefix:
+                    byte_by_byte.advance(taken)
+                possible = True
+                for byte in pieces[token]:
+                    if not byte_by_byte.allowed(len(pieces))[byte]:
+                        possible = False
+                        break
+                    byte_by_byte.advance(byte)
+                assert mask[token] == possible, (constraint, prefix, pieces[token])
+                checked += possible
+    assert checked > 100
