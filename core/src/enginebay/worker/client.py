@@ -84,6 +84,7 @@ class Worker:
         self._replies: dict[int, Future[Any]] = {}
         self._ended = threading.Event()
         self._stopping = False
+        self._verdict: str | None = None
         threading.Thread(target=self._read, name=f"{name}-frames", daemon=True).start()
 
     # --- requests -------------------------------------------------------------------------------------------------
@@ -158,6 +159,7 @@ class Worker:
 
     def kill(self, reason: str) -> None:
         """End it at once, because of ``reason``."""
+        self._verdict = reason  # the reader may see the end before this thread goes on
         self._die(reason, self.process.stop(0))
 
     def stop(self, grace_seconds: float = 5.0) -> Exit:
@@ -185,7 +187,7 @@ class Worker:
             ended = self.process.stop(0)
         elif not self._stopping:
             self.process.stop(0)
-        self._die(reason, ended)
+        self._die(self._verdict or reason, ended)
         os.close(self._from_child)
         self._writer.close()
         self._ended.set()
