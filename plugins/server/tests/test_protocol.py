@@ -129,6 +129,7 @@ def answer_of(connection: socket.socket) -> tuple[int, dict[str, Any]]:
     while part := connection.recv(65536):
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
+    assert b"x-request-id: " in head
     return int(head.split()[1]), json.loads(body)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 import sys
 from typing import Any
@@ -91,12 +92,14 @@ class LimitedProtocol(H11Protocol):
 
     def _answer(self, problem: Refusal) -> None:
         self._disarm()
-        logs.event("refused", status=problem.status, code=problem.code)
+        id_ = secrets.token_hex(12)
+        logs.event("refused", id=id_, status=problem.status, code=problem.code)
         body = json.dumps(problem.body()).encode()
         headers: list[Any] = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            (b"x-request-id", id_.encode()),
         ]
         try:
             events = (
