@@ -193,6 +193,23 @@ def test_a_step_that_fails_hurts_one_request_only() -> None:
             assert model.detokenize(tokens).strip().startswith(f"good text number {i} ".encode() * 2)
 
 
+def test_a_weakened_constraint_is_judged_afterwards(echo: enginebay.Model) -> None:
+    """``not`` cannot be enforced; the finished text is checked as a whole, and the verdict is in the result."""
+    schema = {"enum": [1, 22, 333], "not": {"const": 22}}
+    verdicts = set()
+    for seed in range(30):
+        result = echo.generate(
+            "x", seed=seed, temperature=5.0, min_p=0, constraint=enginebay.JsonSchema(schema, strict=False)
+        )
+        assert result.constraint is not None
+        assert "not" in " ".join(result.constraint.warnings)
+        assert result.constraint.valid is (result.text.strip() != "22")
+        verdicts.add(result.constraint.valid)
+        if len(verdicts) == 2:
+            break
+    assert verdicts == {True, False}
+
+
 def test_one_stream_is_read_while_others_run(echo: enginebay.Model) -> None:
     streams = [echo.stream(f"prompt {i} of many", max_tokens=30, temperature=0) for i in range(12)]
     texts = ["".join(chunk.text for chunk in stream) for stream in reversed(streams)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from enginebay.data import AppliedConstraint, Chunk, Finish, FinishReason, GenerateRequest, Timings, TokenLogprob, Usage
+from enginebay.data import Chunk, Finish, FinishReason, GenerateRequest, Timings, TokenLogprob, Usage
 from enginebay.decode.sampler import SequenceSampler
 from enginebay.decode.text import TextStream
 from enginebay.errors import Cancelled, EnginebayError
@@ -116,11 +116,13 @@ class Job:
     ) -> None:
         """Give out the last chunk."""
         self.over = reason
-        text += self._text.finish()
-        self._whole.append(text)
+        rest = self._text.finish()
+        self._whole.append(rest)
+        text += rest
         usage = Usage(len(self.request.prompt), len(self._generated), self.cached_tokens)
         stop = self._text.stopped
-        finish = Finish(reason, usage, self._timings(), stop, self._applied(reason), self._shifted)
+        applied = self._compiled.applied if self._compiled else None
+        finish = Finish(reason, usage, self._timings(), stop, applied, self._shifted)
         self.out.put(Chunk(text, tokens, logprobs, finish))
 
     def fail(self, error: EnginebayError) -> None:
@@ -129,11 +131,13 @@ class Job:
         error.fields.setdefault("completion_tokens", len(self._generated))
         self.out.put(error)
 
-    def _applied(self, reason: FinishReason) -> AppliedConstraint | None:
-        if not self._compiled:
-            return None
-        valid = self._compiled.verdict("".join(self._whole)) if reason == "stop" else None
-        return evolve(self._compiled.applied, valid=valid)
+    def concluded(self, chunk: Chunk) -> Chunk:
+        """The last chunk with the verdict on a weakened constraint. It can take seconds: for the reader's thread."""
+        finish = chunk.finish
+        if not self._compiled or finish is None or finish.reason != "stop":
+            return chunk
+        valid = self._compiled.verdict("".join(self._whole))
+        return evolve(chunk, finish=evolve(finish, constraint=evolve(self._compiled.applied, valid=valid)))
 
     def _timings(self) -> Timings:
         now = time.monotonic()
@@ -164,7 +168,7 @@ class JobStream(Iterator[Chunk]):
         item = self._job.out.get()
         if isinstance(item, Chunk):
             self._over = item.finish is not None
-            return item
+            return self._job.concluded(item) if self._over else item
         self._over = True
         raise item
 
