@@ -36,7 +36,7 @@ LAYERS = (
     {"catalogue"},
     {"entrypoints"},
     {"decode"},
-    {"chat", "tools"},
+    {"chat", "tools", "template"},
     {"structure"},
     {"hookspecs"},
     {"data"},

@@ -123,6 +123,10 @@ class Model:
     def render(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """The prompt text for chat messages, by the model's own template. See ``enginebay.chat.render``."""
         info = self.info
+        elsewhere = getattr(self._handle, "render", None)
+        if elsewhere:
+            text: str = elsewhere(messages, variables)
+            return text
         return chat.render(info.chat_template, messages, special_text=info.special_text, **variables)
 
     # --- generating -----------------------------------------------------------------------------------------------

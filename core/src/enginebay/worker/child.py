@@ -18,6 +18,7 @@ from typing import Any
 
 from attrs import evolve
 
+from enginebay import chat
 from enginebay.data import Chunk, Constraint, GenerateRequest, LoadRequest
 from enginebay.engine import Engine, Stream
 from enginebay.errors import ContractError, EnginebayError, EngineError, RequestError
@@ -119,6 +120,11 @@ class Child:
                 return Path(given["file"]).write_bytes(engine.save_session(model, given["tokens"]))
             case "load_session":
                 return engine.load_session(model, given["tokens"], Path(given["file"]).read_bytes())
+            case "render":
+                info = model.info
+                return chat.render(
+                    info.chat_template, given["messages"], special_text=info.special_text, **given["variables"]
+                )
             case "drop_caches":
                 drop = getattr(model, "drop_caches", None)
                 return drop() if drop else None

@@ -26,9 +26,8 @@ from enginebay.engine import Engine
 from enginebay.errors import EngineCrashed, RequestError
 from enginebay.hookspecs import hookimpl
 from enginebay.structure import structure, unstructure
-from enginebay.worker.client import WorkerDied
 from enginebay.worker.stream import Gate, RemoteModel, RemoteStream, identity
-from enginebay.worker.supervisor import Supervision, Supervisor, crashed
+from enginebay.worker.supervisor import Supervision, Supervisor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,61 +78,47 @@ class RemotePlugin:
 
     @hookimpl
     def tokenize(self, model: RemoteModel, text: str, special: bool) -> list[int]:
-        tokens: list[int] = _ask(model, "tokenize", text=text, special=special)
+        tokens: list[int] = model.ask("tokenize", text=text, special=special)
         return tokens
 
     @hookimpl
     def detokenize(self, model: RemoteModel, tokens: Sequence[int]) -> bytes:
-        return bytes.fromhex(_ask(model, "detokenize", tokens=list(tokens)))
+        return bytes.fromhex(model.ask("detokenize", tokens=list(tokens)))
 
     @hookimpl
     def grammar(self, model: RemoteModel, constraint: Constraint) -> RemoteConstraint:
-        applied = _ask(model, "grammar", constraint=unstructure(constraint))
+        applied = model.ask("grammar", constraint=unstructure(constraint))
         return RemoteConstraint(structure(applied, AppliedConstraint, error=RequestError))
 
     @hookimpl
     def health(self, model: RemoteModel | None) -> Health:
         if model is None:
             return self._local.health(None)
-        return structure(_ask(model, "health"), Health, error=RequestError)
+        return structure(model.ask("health"), Health, error=RequestError)
 
     @hookimpl
     def embed(self, model: RemoteModel, texts: Sequence[str], normalize: bool) -> npt.NDArray[np.float32]:
         import numpy as np
 
-        return np.asarray(_ask(model, "embed", texts=list(texts), normalize=normalize), dtype=np.float32)
+        return np.asarray(model.ask("embed", texts=list(texts), normalize=normalize), dtype=np.float32)
 
     @hookimpl
     def rerank(self, model: RemoteModel, query: str, documents: Sequence[str]) -> list[float]:
-        scores: list[float] = _ask(model, "rerank", query=query, documents=list(documents))
+        scores: list[float] = model.ask("rerank", query=query, documents=list(documents))
         return scores
 
     @hookimpl
     def save_session(self, model: RemoteModel, tokens: Sequence[int]) -> bytes:
         with _private_file() as file:
-            _ask(model, "save_session", tokens=list(tokens), file=str(file))
+            model.ask("save_session", tokens=list(tokens), file=str(file))
             return file.read_bytes()
 
     @hookimpl
     def load_session(self, model: RemoteModel, tokens: Sequence[int], state: bytes) -> int:
         with _private_file() as file:
             file.write_bytes(state)
-            restored: int = _ask(model, "load_session", tokens=list(tokens), file=str(file))
+            restored: int = model.ask("load_session", tokens=list(tokens), file=str(file))
             return restored
-
-
-def _ask(model: RemoteModel, hook: str, **arguments: Any) -> Any:
-    """Call a hook in the worker; if that worker dies, once more in its successor."""
-    worker = model.supervisor.worker()
-    try:
-        return worker.ask({"k": "call", "hook": hook, "arguments": arguments}).result()
-    except WorkerDied:
-        pass
-    successor = model.supervisor.worker(worker)
-    try:
-        return successor.ask({"k": "call", "hook": hook, "arguments": arguments}).result()
-    except WorkerDied as died:
-        raise crashed(f"{model.info.engine} died twice during {hook}", died.death) from None
 
 
 @contextlib.contextmanager

@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import evolve, field, frozen
 
 from enginebay.data import Chunk, GenerateRequest, ModelInfo
-from enginebay.errors import EnginebayError, Timeout
+from enginebay.errors import EnginebayError, RequestError, Timeout
 from enginebay.worker.client import Inbox, Worker, WorkerDied
 from enginebay.worker.supervisor import Supervisor, crashed
 
@@ -40,9 +41,30 @@ class RemoteModel:
     def close(self) -> None:
         self.supervisor.stop()
 
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Call a hook in the worker; if that worker dies, once more in its successor."""
+        message = {"k": "call", "hook": hook, "arguments": arguments}
+        worker = self.supervisor.worker()
+        try:
+            return worker.ask(message).result()
+        except WorkerDied:
+            pass
+        try:
+            return self.supervisor.worker(worker).ask(message).result()
+        except WorkerDied as died:
+            raise crashed(f"{self.info.engine} died twice during {hook}", died.death) from None
+
+    def render(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+        """The prompt for chat messages. The template is the model file's, so it runs where the file was read."""
+        try:
+            text: str = self.ask("render", messages=list(messages), variables=dict(variables))
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"messages: expected plain data, as in JSON: {error}") from error
+        return text
+
     def drop_caches(self) -> None:
         """Forget idle prefixes: memory is short."""
-        self.supervisor.worker().ask({"k": "call", "hook": "drop_caches", "arguments": {}}).result()
+        self.ask("drop_caches")
 
 
 class Gate:
