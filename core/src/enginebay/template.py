@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from enginebay.errors import ModelLoadError, RequestError
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Template, nodes
+
+Body = TypeVar("Body", bound="nodes.For | nodes.Macro")
 
 MAX_TEMPLATE_CHARACTERS = 256 * 1024
 MAX_PROMPT_CHARACTERS = 16 * 1024 * 1024
@@ -101,7 +103,7 @@ def _compiled(template: str) -> Template:
             self.generic_visit(node)
             return self._call("concatenated", node.nodes, node.lineno)
 
-        def _ticking(self, node: Any) -> Any:
+        def _ticking(self, node: Body) -> Body:
             self.generic_visit(node)
             node.body.insert(0, nodes.ExprStmt(self._call("tick", [], node.lineno), lineno=node.lineno))
             return node

@@ -2,8 +2,8 @@
 
     python build_llama_tools.py FOLDER
 
-Leaves ``llama-server``, ``llama-bench`` and ``llama-batched-bench`` in ``FOLDER/bin``, from the very version of llama.cpp that the
-plugin runs. Needs pip, cmake and a C++ compiler, and some minutes.
+Leaves ``llama-server``, ``llama-bench`` and ``llama-batched-bench`` in ``FOLDER/bin``, from the very version of llama.cpp
+that the plugin runs. Needs pip, cmake and a C++ compiler, and some minutes.
 """
 
 from __future__ import annotations
