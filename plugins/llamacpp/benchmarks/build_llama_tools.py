@@ -3,13 +3,15 @@
     python build_llama_tools.py FOLDER
 
 Leaves ``llama-server``, ``llama-bench`` and ``llama-batched-bench`` in ``FOLDER/bin``, from the very version of llama.cpp
-that the plugin runs. Needs pip, cmake and a C++ compiler, and some minutes.
+that the plugin runs. Needs pip, cmake and a C++ compiler, and some minutes. ``CMAKE_ARGS`` counts here as it does when
+llama-cpp-python is installed, so that both sides can be compiled alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -50,7 +52,7 @@ def build(target: Path) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target) as name:
         workers = ("--parallel", str(os.cpu_count() or 1))
-        settings = [f"-D{key}={value}" for key, value in SETTINGS.items()]
+        settings = [f"-D{key}={value}" for key, value in SETTINGS.items()] + shlex.split(os.environ.get("CMAKE_ARGS", ""))
         subprocess.run(["cmake", "-S", str(source(Path(name))), "-B", str(target), *settings], check=True)
         subprocess.run(["cmake", "--build", str(target), *workers, "--target", *TOOLS], check=True)
     return programs

@@ -23,6 +23,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of .gguf files; ``spm`` has a SentencePiece vocabulary, ``embed`` pools."""
     folder = tmp_path_factory.mktemp("models")
     samples.llama(folder / "llama.gguf")
+    samples.quantized(folder / "llama.gguf", folder / "quantized.gguf")
     samples.llama(folder / "spm.gguf", vocabulary="sentence-piece")
     samples.llama(folder / "tekken.gguf", vocabulary="tekken")
     samples.llama(folder / "embed.gguf", pooling=gguf.PoolingType.MEAN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def mamba(path: Path) -> Path:
         matrix(f"blk.{layer}.ssm_d", inner)
         matrix(f"blk.{layer}.ssm_out.weight", WIDTH, inner)
     return _write(writer, path)
+
+
+def quantized(source: Path, target: Path) -> Path:
+    """The same model with weights of eight bits, by llama.cpp's own quantizer."""
+    from enginebay_llamacpp import library
+
+    native = library.load()
+    params = native.llama_model_quantize_default_params()
+    params.ftype = native.LLAMA_FTYPE_MOSTLY_Q8_0
+    assert native.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params)) == 0
+    return target
 
 
 def bert(path: Path, *, pooling: gguf.PoolingType | None = gguf.PoolingType.CLS) -> Path:

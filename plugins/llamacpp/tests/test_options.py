@@ -18,6 +18,7 @@ from enginebay.decode.protocol import Feed
 from enginebay.errors import ConfigError, ModelLoadError, OutOfMemory
 from enginebay.structure import structure
 from enginebay_llamacpp import plugin
+from enginebay_llamacpp.amx import faulty_gcc
 from enginebay_llamacpp.options import Adapter, Options
 
 
@@ -143,6 +144,7 @@ class Blocker:
             raise {error}
 sys.meta_path.insert(0, Blocker())
 from enginebay_llamacpp import plugin
+from enginebay_llamacpp.amx import faulty_gcc
 health = plugin.health(None)
 print(health.healthy, health.reason, health.hint, sep="|")
 """
@@ -191,3 +193,40 @@ def test_nothing_is_printed_and_nothing_heavy_is_imported_early(models: Path, tm
         env={**os.environ, "GGML_NO_BACKTRACE": ""},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+PROMPT = """
+import sys
+from pathlib import Path
+from enginebay.data import LoadRequest
+from enginebay.decode.protocol import Feed
+from enginebay_llamacpp.options import Options
+from enginebay_llamacpp.steps import open_steps
+model = open_steps(LoadRequest(Path(sys.argv[1]), "gguf", Options()))
+print(model.step([Feed(0, list(range(40, 100)))]).shape[0])
+"""
+
+
+def test_a_prompt_for_quantized_weights_does_not_end_the_process(models: Path) -> None:
+    """It does where a faulty compiler met a processor with AMX, unless that is seen."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROMPT, str(models / "quantized.gguf")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("comment", "faulty"),
+    [
+        (b"GCC: (Debian 12.2.0-14+deb12u1) 12.2.0", "GCC 12.2"),
+        (b"GCC: (GNU) 11.4.1 20230605", "GCC 11.4"),
+        (b"GCC: (GNU) 10.3.0", "GCC 10.3"),
+        (b"GCC: (Ubuntu 13.3.0-6ubuntu2) 13.3.0", None),
+        (b"GCC: (GNU) 14.1.0", None),
+        (b"Debian clang version 14.0.6", None),
+    ],
+)
+def test_faulty_compilers_are_known(comment: bytes, faulty: str | None, tmp_path: Path) -> None:
+    library = tmp_path / "libggml-cpu.so"
+    library.write_bytes(b"\x7fELF" + bytes(100) + comment + b"\0")
+    assert faulty_gcc(library) == faulty

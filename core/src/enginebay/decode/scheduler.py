@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from enginebay.data import GenerateRequest, TokenLogprob
 from enginebay.decode.job import Job
+from enginebay.decode.pace import Pace
 from enginebay.decode.protocol import Copies, Feed, Interrupts, StepInterrupted, StepModel
 from enginebay.decode.sampler import log_probabilities, sample
 from enginebay.decode.slots import WORTH_SHARING_TOKENS, Slot, Slots, common_prefix
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 
 BATCH_TURN = 8
 """A request of priority ``batch`` goes first once this many interactive ones have passed it."""
-LEAST_PIECE_TOKENS = 16
-"""How much of a prompt is mixed into others' steps at first, and at least.
-
-A step of two tokens can cost as much as one of sixteen: less would make every prompt wait and others no faster.
-"""
 
 
 class Scheduler:
@@ -46,8 +42,7 @@ class Scheduler:
         self._shut: EnginebayError | None = None
         self._cancels = False
         self._sole: frozenset[Job] = frozenset()
-        self._piece_tokens = LEAST_PIECE_TOKENS
-        self._step_seconds = 0.0
+        self._pace = Pace(model.step_tokens)
         self._end_mask: npt.NDArray[np.bool_] | None = None
         self.steps = 0
 
@@ -160,8 +155,7 @@ class Scheduler:
         return False
 
     def _step(self, busy: list[Slot]) -> None:
-        feeds, chosen = self._feeds(busy)
-        prefills = any(len(feed.tokens) > 1 for feed in feeds)
+        feeds, chosen, decoding = self._feeds(busy)
         self._sole = frozenset(slot.job for slot in chosen if slot.job) if len(chosen) == 1 else frozenset()
         began = time.monotonic()
         try:
@@ -184,29 +178,33 @@ class Scheduler:
                 rows.append(slot)
         if rows:
             self._draw(rows, logits)
-        self._learn(len(chosen), prefills, time.monotonic() - began)
+        prompt_tokens = sum(len(feed.tokens) for feed in feeds) - decoding
+        self._pace.learn(decoding, prompt_tokens, time.monotonic() - began)
 
-    def _feeds(self, busy: list[Slot]) -> tuple[list[Feed], list[Slot]]:
-        """What goes into the next step: every decoding sequence, and pieces of prompts, the oldest first."""
+    def _feeds(self, busy: list[Slot]) -> tuple[list[Feed], list[Slot], int]:
+        """What goes into the next step: every decoding sequence, and pieces of prompts, the oldest first.
+
+        :returns: the feeds, their slots, and how many of them decode
+        """
         suspect = next((slot for slot in busy if slot.job and slot.job.suspect), None)
         if suspect:
             busy = [suspect]
-        lacks = [(slot, slot.job.tokens[len(slot.tokens) :]) for slot in busy if slot.job]
-        decoding = sum(len(lack) == 1 for _, lack in lacks)
-        budget = self._model.step_tokens - decoding
-        if decoding:
-            budget = min(budget, self._piece_tokens)
-        lacks.sort(key=lambda pair: (len(pair[1]) > 1, pair[0].job.admitted if pair[0].job else 0.0))
-        feeds, chosen = [], []
-        for slot, lack in lacks:
-            piece = lack if len(lack) == 1 else lack[: max(0, budget)]
+        lacks = [(slot, slot.job, slot.job.tokens[len(slot.tokens) :]) for slot in busy if slot.job]
+        decoding = [entry for entry in lacks if len(entry[2]) == 1]
+        prompts = sorted((entry for entry in lacks if len(entry[2]) > 1), key=lambda entry: entry[1].admitted or 0.0)
+        feeds = [Feed(slot.index, lack) for slot, _, lack in decoding]
+        chosen = [slot for slot, _, _ in decoding]
+        budget = self._model.step_tokens - len(decoding)
+        if any(job.request.priority == "interactive" for _, job, _ in decoding):
+            budget = min(budget, self._pace.allowance(len(decoding), len(prompts)))
+        for slot, _, lack in prompts:
+            piece = lack[:budget]
             if not piece:
-                continue
-            if len(lack) > 1:
-                budget -= len(piece)
+                break
+            budget -= len(piece)
             feeds.append(Feed(slot.index, piece, int(len(piece) == len(lack))))
             chosen.append(slot)
-        return feeds, chosen
+        return feeds, chosen, len(decoding)
 
     def _draw(self, rows: list[Slot], logits: Logits) -> None:
         vocabulary = self._model.vocabulary
@@ -279,16 +277,6 @@ class Scheduler:
                 self.slots.free(slot)
             else:
                 job.suspect = True
-
-    def _learn(self, sequences: int, prefills: bool, seconds: float) -> None:
-        """Adjust the piece of a prompt that others' steps carry, so that such a step takes at most about two ordinary ones."""
-        if not prefills:
-            self._step_seconds = seconds if not self._step_seconds else 0.9 * self._step_seconds + 0.1 * seconds
-        elif sequences > 1 and self._step_seconds:
-            if seconds > 2.0 * self._step_seconds:
-                self._piece_tokens = max(LEAST_PIECE_TOKENS, self._piece_tokens // 2)
-            elif seconds < 1.6 * self._step_seconds:
-                self._piece_tokens = min(self._model.step_tokens, self._piece_tokens + max(1, self._piece_tokens // 4))
 
 
 def _logprob(job: Job, row: npt.NDArray[np.float32], token: int) -> TokenLogprob | None:

@@ -14,11 +14,13 @@ from attrs import define
 from enginebay.data import LoadRequest
 from enginebay.errors import EngineError, ModelLoadError, OutOfMemory
 from enginebay_llamacpp import library
+from enginebay_llamacpp.amx import compiled_wrongly
 from enginebay_llamacpp.check import check_adapter, check_model
 from enginebay_llamacpp.gguf import GgufFile
 from enginebay_llamacpp.options import Options
 from enginebay_llamacpp.sizes import Plan, check_memory, default_threads, plan
 
+RECOMPILE = "CC=clang CXX=clang++ pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
 _CACHE_TYPES = {"f32": "GGML_TYPE_F32", "f16": "GGML_TYPE_F16", "q8_0": "GGML_TYPE_Q8_0"}
 
 
@@ -125,6 +127,14 @@ def open_model(request: LoadRequest) -> OpenModel:
             notes.append(f"gpu_layers={options.gpu_layers}: this llama.cpp has no GPU support; the CPU is used.")
             library.log.warning("%s", notes[-1])
         check_memory(file, planned)
+    faulty = compiled_wrongly(native)
+    if faulty:
+        params.use_extra_bufts = False
+        notes.append(
+            f"AMX is not used: llama.cpp was compiled by {faulty}, which compiles it wrongly. Prompts are slower. "
+            f"{RECOMPILE} compiles it with another compiler."
+        )
+        library.log.warning("%s", notes[-1])
     # A tokenizer that puts a space before text would not give back the text that it was given.
     overrides = (native.llama_model_kv_override * 2)()
     overrides[0].tag = native.LLAMA_KV_OVERRIDE_TYPE_BOOL
