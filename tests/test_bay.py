@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from engines import ENGINES
 
 import enginebay
 from enginebay.bay import Bay
-from enginebay.errors import EnginebayError, ModelLoadError, ModelNotFound, OutOfMemory
+from enginebay.errors import ConfigError, EnginebayError, ModelLoadError, ModelNotFound, OutOfMemory
 from enginebay.model import Model, build_request
 
 SWITCHES = int(os.environ.get("ENGINEBAY_TEST_SWITCHES", "12"))
@@ -166,3 +167,16 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic(monkeypatch: pytest.Mo
             bay.load("demo", "llamacpp")
         assert "available" in str(caught.value)
         assert caught.value.fields["needed_bytes"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such limit")
+def test_a_worker_over_its_memory_limit_is_an_error_and_the_host_lives() -> None:
+    if "llamacpp" not in ENGINES:
+        pytest.skip("needs an engine whose cache is taken at once")
+    bounded = enginebay.Config(isolation="process", memory_bytes=1 << 28)
+    with pytest.raises(OutOfMemory):
+        enginebay.open("demo", engine="llamacpp", config=bounded, context_tokens=8192, sequences=8)
+    with enginebay.open("demo", engine="llamacpp", config=bounded, context_tokens=256, sequences=1) as model:
+        assert model.generate(PROMPT, max_tokens=5).tokens
+    with pytest.raises(ConfigError, match="memory_bytes"):
+        enginebay.open("demo", engine="llamacpp", config=bounded, isolation="inline")

@@ -40,6 +40,7 @@ class LoadSettings:
     sequences: int | None = field(default=None, validator=bounded(1, 256))
     queue_requests: int | None = field(default=None, validator=bounded(0, 100_000))
     cache_bytes: int | None = field(default=None, validator=bounded(0, 1 << 50))
+    memory_bytes: int | None = field(default=None, validator=bounded(1 << 28, 1 << 50))
     idle_seconds: float | None = field(default=None, validator=bounded(0, 1e9))
     pinned: bool | None = None
 

@@ -13,7 +13,7 @@ from enginebay import registry
 from enginebay.config import Config, load_config, wanted
 from enginebay.data import Isolation, LoadRequest, MemoryEstimate
 from enginebay.engine import Engine
-from enginebay.errors import EngineCrashed, OutOfMemory
+from enginebay.errors import ConfigError, EngineCrashed, OutOfMemory
 from enginebay.model import Model
 from enginebay.selection import choose
 
@@ -32,6 +32,7 @@ class Plan:
     isolation: Isolation
     because: str = ""
     min_context_tokens: int | None = None
+    memory_bytes: int | None = None
 
 
 def resolve(
@@ -78,6 +79,7 @@ def resolve(
         want.isolation or info.isolation,
         choice.because,
         want.min_context_tokens,
+        want.memory_bytes,
     )
 
 
@@ -89,8 +91,14 @@ def load(plan: Plan) -> Model:
     plugin: object = plan.plugin.module
     if plan.isolation == "process":
         from enginebay.worker.remote import RemotePlugin
+        from enginebay.worker.supervisor import Supervision
 
-        plugin = RemotePlugin(plugin, plan.plugin.info)
+        plugin = RemotePlugin(plugin, plan.plugin.info, Supervision(memory_bytes=plan.memory_bytes))
+    elif plan.memory_bytes is not None:
+        raise ConfigError(
+            f"memory_bytes bounds a process of its own, and {plan.name} is to run in this one.",
+            hint='Add isolation = "process", or leave memory_bytes out.',
+        )
     engine = Engine(plugin, plan.plugin.info, registry.observers())
     try:
         return Model(engine, engine.load(plan.request), plan.name)

@@ -52,7 +52,9 @@ def build(target: Path) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target) as name:
         workers = ("--parallel", str(os.cpu_count() or 1))
-        settings = [f"-D{key}={value}" for key, value in SETTINGS.items()] + shlex.split(os.environ.get("CMAKE_ARGS", ""))
+        settings = [f"-D{key}={value}" for key, value in SETTINGS.items()] + shlex.split(
+            os.environ.get("CMAKE_ARGS", "")
+        )
         subprocess.run(["cmake", "-S", str(source(Path(name))), "-B", str(target), *settings], check=True)
         subprocess.run(["cmake", "--build", str(target), *workers, "--target", *TOOLS], check=True)
     return programs

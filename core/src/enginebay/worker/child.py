@@ -1,6 +1,6 @@
 """What runs inside a worker: one engine, one model, frames in and out. It knows nothing of its host but two descriptors.
 
-``python -m enginebay.worker.child READ_FD WRITE_FD PARENT_PID``. Descriptors 0, 1 and 2 belong to whatever the native
+``python -m enginebay.worker.child READ_FD WRITE_FD PARENT_PID [MEMORY_BYTES]``. Descriptors 0, 1 and 2 belong to whatever the native
 library prints; the host points them elsewhere before this starts.
 """
 
@@ -37,6 +37,15 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def limit(memory_bytes: int | None) -> None:
+    """Leave no core file behind; fail allocations beyond ``memory_bytes`` of private memory, where the system can."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
 class Child:
@@ -176,8 +185,9 @@ def _packed(chunk: Chunk) -> list[Any]:
 
 def main() -> None:
     """Serve on the descriptors that the command line names."""
-    read, write, parent = (int(argument) for argument in sys.argv[1:4])
+    read, write, parent, *memory = (int(argument) for argument in sys.argv[1:])
     die_with_parent(parent)
+    limit(memory[0] if memory else None)
     os.environ["GGML_NO_BACKTRACE"] = "1"
     child = Child(FrameReader(read), FrameWriter(write))
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -20,6 +20,8 @@ from enginebay.structure import structure, unstructure
 from enginebay.worker.frames import BrokenFrame, FrameReader, FrameWriter
 from enginebay.worker.process import EngineProcess, Exit
 
+LACK_OF_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "cannot allocate memory")
+
 
 @frozen
 class Death:
@@ -28,6 +30,11 @@ class Death:
     reason: str
     exit: Exit | None
     log_lines: tuple[str, ...]
+
+    @property
+    def lacked_memory(self) -> bool:
+        """Whether the last that it wrote was that memory could not be had."""
+        return any(word in line for line in self.log_lines[-20:] for word in LACK_OF_MEMORY)
 
     def fields(self) -> dict[str, Any]:
         """The parts, for an error."""
@@ -55,10 +62,11 @@ Inbox = queue.SimpleQueue["Chunk | EnginebayError | WorkerDied"]
 class Worker:
     """A running child. ``died`` is set once, after which every call and stream ends with ``WorkerDied``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, memory_bytes: int | None = None) -> None:
         child_read, to_child = os.pipe()
         from_child, child_write = os.pipe()
         command = [sys.executable, "-m", "enginebay.worker.child", str(child_read), str(child_write), str(os.getpid())]
+        command += [] if memory_bytes is None else [str(memory_bytes)]
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUNBUFFERED": "1"}
         try:
             self.process = EngineProcess(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from attrs import evolve, field, frozen
 
 from enginebay.data import LoadRequest, ModelInfo, NoOptions, bounded
-from enginebay.errors import Cancelled, EnginebayError, EngineCrashed, OutOfMemory, RequestError
+from enginebay.errors import Cancelled, EnginebayError, EngineCrashed, EngineError, OutOfMemory, RequestError
 from enginebay.structure import structure, unstructure
 from enginebay.worker.client import Death, Worker, WorkerDied
 
@@ -30,7 +30,7 @@ DEATHS_OF_A_LOAD = 2
 
 @frozen
 class Supervision:
-    """The deadlines and limits of a supervisor, in seconds and counts."""
+    """The deadlines and limits of a supervisor. ``memory_bytes`` is the most that a worker may take (None: no limit)."""
 
     liveness_seconds: float = field(default=5.0, validator=bounded(0.5, 3600))
     progress_seconds: float = field(default=60.0, validator=bounded(0.5, 86400))
@@ -39,6 +39,7 @@ class Supervision:
     last_pause_seconds: float = field(default=30.0, validator=bounded(0, 3600))
     deaths: int = field(default=5, validator=bounded(1, 1_000_000))
     window_seconds: float = field(default=60.0, validator=bounded(0.1, 86400))
+    memory_bytes: int | None = None
 
 
 class Supervisor:
@@ -134,7 +135,7 @@ class Supervisor:
         self._set("stopped")
 
     def _start(self) -> None:
-        worker = Worker(f"enginebay-{self._engine}")
+        worker = Worker(f"enginebay-{self._engine}", self._supervision.memory_bytes)
         with self._changed:
             self._worker = worker
             if self._stopping:
@@ -233,16 +234,19 @@ class Supervisor:
             return self._error
         return self._crashed(f"{self._engine} died {len(self._deaths)} times in a short while and is not started now")
 
-    def _crashed(self, what: str) -> EngineCrashed:
+    def _crashed(self, what: str) -> EngineError:
         return crashed(what, self.last_death, None if self.next_try is None else max(0.0, self.next_try - time.time()))
 
 
-def crashed(what: str, death: Death | None, next_try_seconds: float | None = None) -> EngineCrashed:
-    """The error for a death, with everything that is known of it."""
+def crashed(what: str, death: Death | None, next_try_seconds: float | None = None) -> EngineError:
+    """The error for a death, with everything that is known of it: ``OutOfMemory`` if its log says so."""
     fields = death.fields() if death else {}
     ended = f": {death.reason} ({death.exit})" if death else ""
     hint = "The last lines of the engine's log are in the error's fields."
     if next_try_seconds is not None:
         hint = f"It is tried again in {next_try_seconds:.0f} s. {hint}"
         fields["retry_after_seconds"] = round(next_try_seconds, 1)
+    if death and death.lacked_memory:
+        hint = f"Use a smaller context_tokens or model, or raise memory_bytes. {hint}"
+        return OutOfMemory(f"{what}{ended}: memory ran out.", hint=hint, **fields)
     return EngineCrashed(f"{what}{ended}.", hint=hint, **fields)
