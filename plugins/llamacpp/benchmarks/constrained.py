@@ -154,11 +154,11 @@ def first_token(model: enginebay.Model, rounds: int) -> None:
     times: dict[str, list[float]] = {"no schema": [], "a new schema": [], "a known schema": []}
     for turn in range(rounds):
         schema = {**PERSON, "title": f"turn {turn}", "required": ["name"], "maxProperties": 3 + turn}
-        for name in times:
+        for name, spent in times.items():
             constraint = None if name == "no schema" else enginebay.JsonSchema(schema)
             began = time.perf_counter()
             model.generate(prompt(turn), max_tokens=1, temperature=0, cache_prompt=False, constraint=constraint)
-            times[name].append(time.perf_counter() - began)
+            spent.append(time.perf_counter() - began)
     for name, spent in times.items():
         print(f"first token, {name:16} {statistics.median(spent) * 1000:9.1f} ms")
 

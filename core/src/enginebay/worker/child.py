@@ -1,7 +1,7 @@
 """What runs inside a worker: one engine, one model, frames in and out. It knows nothing of its host but two descriptors.
 
-``python -m enginebay.worker.child READ_FD WRITE_FD PARENT_PID [MEMORY_BYTES]``. Descriptors 0, 1 and 2 belong to whatever the native
-library prints; the host points them elsewhere before this starts.
+``python -m enginebay.worker.child READ_FD WRITE_FD PARENT_PID [MEMORY_BYTES]``. Descriptors 0, 1 and 2 belong to
+whatever the native library prints; the host points them elsewhere before this starts.
 """
 
 from __future__ import annotations
