@@ -314,7 +314,7 @@ def test_penalties_see_the_right_tokens(sampling: Sampling, tokens: list[int], g
     state = SequenceSampler(sampling, 0, tokens[:given_first])
     for token in tokens[given_first:]:
         state.accept(token)
-    assert state.adjust(row, None).tolist() == pytest.approx(adjusted(row, sampling, tokens, None), rel=1e-6)
+    assert state.penalized(row).tolist() == pytest.approx(adjusted(row, sampling, tokens, None), rel=1e-6)
 
 
 def test_penalties_keep_up_with_a_long_sequence() -> None:
@@ -325,7 +325,7 @@ def test_penalties_keep_up_with_a_long_sequence() -> None:
     for token in tokens:
         state.accept(token)
     row = np.zeros(300, np.float32)
-    assert state.adjust(row, None).tolist() == adjusted(row, sampling, tokens, None)
+    assert state.penalized(row).tolist() == adjusted(row, sampling, tokens, None)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(), OFF, evolve(OFF, top_p=0.9)])

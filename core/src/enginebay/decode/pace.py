@@ -25,38 +25,28 @@ class Pace:
     def allowance(self, decoding: int, prompts: int) -> int:
         """Tokens of ``prompts`` waiting prompts for a step that decodes ``decoding`` sequences.
 
-        Zero only until an ordinary step was seen: the next one is then measured.
+        Zero where no such step was seen without prompts yet: the next one is then measured, once for each number.
         """
         if not decoding:
             return self._step_tokens
-        ordinary = self._ordinary_seconds(decoding)
-        if ordinary is None:
+        if decoding not in self._ordinary:
             return 0
         if self._cost is None:
             return 1
-        return max(1, min(self._step_tokens, int(prompts * ordinary / max(self._cost, 1e-9))))
+        return max(1, min(self._step_tokens, int(prompts * self._ordinary[decoding] / max(self._cost, 1e-9))))
 
     def learn(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
-        """Take in what a step took."""
+        """Take in what a step took. What something else held up counts for little."""
         if not prompt_tokens:
-            known = self._ordinary.get(decoding, seconds)
-            # One step that something else held up does not count for more than two.
-            self._ordinary[decoding] = known + _ORDINARY_WEIGHT * (min(seconds, 2 * known) - known)
-        elif not decoding:
-            if not self._mixed:
-                self._cost = seconds / prompt_tokens
-        else:
-            added = max(0.0, seconds - (self._ordinary_seconds(decoding) or 0.0)) / prompt_tokens
-            known = self._cost if self._mixed and self._cost is not None else added
-            self._cost = known + _COST_WEIGHT * (min(added, 4 * known) - known)
+            self._ordinary[decoding] = _moved(self._ordinary.get(decoding), seconds, _ORDINARY_WEIGHT)
+        elif decoding in self._ordinary:
+            added = max(0.0, seconds - self._ordinary[decoding]) / prompt_tokens
+            self._cost = _moved(self._cost if self._mixed else None, added, _COST_WEIGHT)
             self._mixed = True
+        elif not decoding and not self._mixed:
+            self._cost = seconds / prompt_tokens
 
-    def _ordinary_seconds(self, decoding: int) -> float | None:
-        """For a number of sequences not seen yet, the step of the nearest number below, or a share of the one above."""
-        if decoding in self._ordinary:
-            return self._ordinary[decoding]
-        below = max((n for n in self._ordinary if n < decoding), default=None)
-        if below is not None:
-            return self._ordinary[below]
-        above = min((n for n in self._ordinary if n > decoding), default=None)
-        return None if above is None else self._ordinary[above] * decoding / above
+
+def _moved(known: float | None, seen: float, weight: float) -> float:
+    """The moving average; a value far above it counts as twice as much only."""
+    return seen if known is None else known + weight * (min(seen, 2 * known) - known)

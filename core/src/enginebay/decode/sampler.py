@@ -44,8 +44,8 @@ class SequenceSampler:
         """The random bits of this position."""
         return position_key(self._seed, self._position)
 
-    def adjust(self, row: Floats, mask: npt.NDArray[np.bool_] | None) -> Floats:
-        """Penalties, bias and mask: the same row if there are none, otherwise a changed copy."""
+    def penalized(self, row: Floats) -> Floats:
+        """The row after penalties and bias: the same if there are none, otherwise a changed copy."""
         if self._penalties or self._bias:
             row = row.copy()
         for penalty in self._penalties:
@@ -57,7 +57,7 @@ class SequenceSampler:
                     field="logit_bias",
                 )
             self._bias.apply(row)
-        return row if mask is None else keep_only(row, mask)
+        return row
 
 
 def sample(
@@ -71,8 +71,13 @@ def sample(
     :raises RequestError: a bias is for a token outside the vocabulary
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        rows = [sampler.adjust(logits[i], allowed[i]) for i, sampler in enumerate(samplers)]
+        rows = [sampler.penalized(logits[i]) for i, sampler in enumerate(samplers)]
         best = [int(row.argmax()) for row in rows]
+        for i, (sampler, mask) in enumerate(zip(samplers, allowed, strict=True)):
+            # The best of all is the best of those allowed, if it is one of them: then a greedy row needs no mask.
+            if mask is not None and not (sampler.sampling.temperature == 0 and mask[best[i]]):
+                rows[i] = keep_only(rows[i], mask)
+                best[i] = int(rows[i].argmax())
         peaks = [float(row[token]) for row, token in zip(rows, best, strict=True)]
         for i, peak in enumerate(peaks):
             if not math.isfinite(peak):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from enginebay import memory
 from enginebay.data import Device
+from enginebay.decode.owner import OwnerThread
 
 log = logging.getLogger("enginebay.llamacpp")
 log.addHandler(logging.NullHandler())  # without it, logging itself writes warnings to stderr
@@ -23,6 +24,7 @@ _GPU_TYPES: Final = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
 _lock = threading.Lock()
 _loaded: ModuleType | None = None
 _callback: Any = None  # native code calls it until the process ends
+_owner: OwnerThread | None = None
 _troubles: deque[tuple[int, str]] = deque(maxlen=20)
 
 
@@ -43,6 +45,19 @@ def load() -> ModuleType:
             llama_cpp.llama_backend_init()
             _loaded = llama_cpp
         return _loaded
+
+
+def owner() -> OwnerThread:
+    """The thread on which all models of this process compute.
+
+    OpenMP keeps a team of threads for each thread that calls it. With two teams there are more threads than processors,
+    and each waits for the other's at every barrier, also while the other is idle: a third of the speed is lost.
+    """
+    global _owner  # noqa: PLW0603 - one for the process
+    with _lock:
+        if _owner is None:
+            _owner = OwnerThread("enginebay-llamacpp", permanent=True)
+        return _owner
 
 
 def version() -> str:

@@ -54,9 +54,11 @@ engine = EngineInfo(
 @hookimpl
 def load(request: LoadRequest) -> DecodeModel:
     from enginebay.decode.handle import DecodeModel
+    from enginebay_llamacpp import library
     from enginebay_llamacpp.steps import open_steps
 
-    return DecodeModel.open(request, engine, lambda: open_steps(request))
+    steps = open_steps(request)  # here, because on the owner's thread it would hold up the tokens of other models
+    return DecodeModel.open(request, engine, lambda: steps, library.owner())
 
 
 @hookimpl
