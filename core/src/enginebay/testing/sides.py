@@ -1,4 +1,4 @@
-"""Runs several ways to do the same, each in a process of its own, in turns, and compares them. It knows nothing of what is measured.
+"""Compares several ways to do the same, each in a process of its own, in turns. It knows nothing of what is measured.
 
 A side is a function that prepares (loads a model, say) and returns a callable that makes one round and returns figures: tokens
 per second, by name. All sides are prepared first; then each makes a round, and again, so that what else the machine does
@@ -14,15 +14,15 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from typing import IO
+from typing import IO, NoReturn
 
 Round = Callable[[], Mapping[str, float]]
 Side = Callable[[argparse.Namespace], Round]
 NAME_WIDTH = 24
 
 
-def compare(parser: argparse.ArgumentParser, sides: Mapping[str, Side], rounds: int = 5) -> None:
-    """Measure and print medians, ranges, and what the first side has over each.
+def compare(parser: argparse.ArgumentParser, sides: Mapping[str, Side], rounds: int = 5) -> argparse.Namespace:
+    """Measure and print medians, ranges, and what the first side has over each; returns the arguments.
 
     The program calls itself with ``--side`` for each of them, so it must get here before it does anything else.
 
@@ -34,7 +34,6 @@ def compare(parser: argparse.ArgumentParser, sides: Mapping[str, Side], rounds: 
     given = parser.parse_args()
     if given.side:
         _serve(sides[given.side], given)
-        return
     processes = {name: _start(name) for name in sides}
     measured: dict[str, dict[str, list[float]]] = {}
     try:
@@ -49,6 +48,7 @@ def compare(parser: argparse.ArgumentParser, sides: Mapping[str, Side], rounds: 
             process.wait()
     for figure, by_side in measured.items():
         _print(figure, by_side)
+    return given
 
 
 def _print(figure: str, by_side: Mapping[str, list[float]]) -> None:
@@ -56,14 +56,20 @@ def _print(figure: str, by_side: Mapping[str, list[float]]) -> None:
     print(f"{figure:{NAME_WIDTH}}{'median':>10}  {'least to most':>20}   {first} over it (least to most)")
     for name, rates in by_side.items():
         ratios = [a / b for a, b in zip(own, rates, strict=True)]
-        spread = f"{min(rates):,.1f} to {max(rates):,.1f}"
+        spread = f"{_shown(min(rates))} to {_shown(max(rates))}"
         ratio = "" if name == first else f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        print(f"  {name:{NAME_WIDTH - 2}}{statistics.median(rates):10,.1f}  {spread:>20}   {ratio}".rstrip())
+        print(f"  {name:{NAME_WIDTH - 2}}{_shown(statistics.median(rates)):>10}  {spread:>20}   {ratio}".rstrip())
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3f}"
 
 
 def _start(side: str) -> subprocess.Popen[str]:
     command = [sys.executable, *sys.argv, "--side", side]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
 
 
 def _round(process: subprocess.Popen[str], side: str) -> dict[str, float]:
@@ -81,7 +87,7 @@ def _round(process: subprocess.Popen[str], side: str) -> dict[str, float]:
     return figures
 
 
-def _serve(side: Side, given: argparse.Namespace) -> None:
+def _serve(side: Side, given: argparse.Namespace) -> NoReturn:
     """A round for each line of standard input. Whatever the libraries print goes to standard error."""
     answers: IO[str] = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
