@@ -101,12 +101,8 @@ def tool(given: argparse.Namespace, name: str, *arguments: str) -> list[dict[str
 
 
 def llama_bench(given: argparse.Namespace) -> Round:
-    tokens = str(given.tokens)
-    return lambda: {
-        ONE: float(
-            tool(given, "llama-bench", *f"-p 0 -n {tokens} -d {PROMPT_TOKENS} -r 1 -o jsonl".split())[0]["avg_ts"]
-        )
-    }
+    arguments = f"-p 0 -n {given.tokens} -d {PROMPT_TOKENS} -r 1 -o jsonl".split()
+    return lambda: {ONE: float(tool(given, "llama-bench", *arguments)[0]["avg_ts"])}
 
 
 def llama_batched_bench(given: argparse.Namespace) -> Round:
