@@ -2,7 +2,7 @@
 
     python throughput.py [MODEL_FOLDER] [--tokens N]
 
-Sides: enginebay, ``mlx_lm.stream_generate``, and ``mlx_lm.batch_generate`` for eight at once.
+Sides: enginebay in the model's own number format, as mlx-lm computes; ``mlx_lm.stream_generate``, and ``mlx_lm.batch_generate`` for eight at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def rate(run: Callable[[], int]) -> float:
 def ours(given: argparse.Namespace) -> Round:
     import enginebay
 
-    model = enginebay.open(str(given.folder), engine="mlx", isolation="inline")
+    model = enginebay.open(str(given.folder), engine="mlx", isolation="inline", options={"precision": "model"})
     pool = ThreadPoolExecutor(len(PROMPTS))
 
     def one(prompt: str) -> int:
@@ -50,9 +50,7 @@ def stream_generate(given: argparse.Namespace) -> Round:
     from mlx_lm import stream_generate as generate
 
     model, tokenizer, prompts = loaded(given)
-    return lambda: {
-        ONE: rate(lambda: sum(1 for _ in generate(model, tokenizer, prompts[0], max_tokens=given.tokens)))
-    }
+    return lambda: {ONE: rate(lambda: sum(1 for _ in generate(model, tokenizer, prompts[0], max_tokens=given.tokens)))}
 
 
 def batch_generate(given: argparse.Namespace) -> Round:

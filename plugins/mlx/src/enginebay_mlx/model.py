@@ -77,16 +77,18 @@ def _classes(config: dict[str, Any]) -> tuple[type, type]:
 
 
 def _lay_out(mx: Any, model: Any) -> None:
-    """Store matrices column by column: matrix products on the processor then run 1.2 to 1.8 times as fast, bit for bit.
+    """Store float32 matrices column by column: products on the processor then run 1.2 to 1.8 times as fast, bit for bit.
 
     MLX multiplies by the transpose of a weight. With rows in memory every output is a sum that the reference BLAS of
     the Linux wheels computes one product after another; with columns it adds a vector at a time, in the same order.
+    Half precision does not go through BLAS, and is quicker with rows.
     """
     from mlx.nn.layers.embedding import Embedding
     from mlx.nn.layers.linear import Linear
 
     tied = bool(getattr(getattr(model, "args", None), "tie_word_embeddings", False))
     for _, module in model.named_modules():
-        if type(module) is Linear or (tied and type(module) is Embedding):
+        matrix = type(module) is Linear or (tied and type(module) is Embedding)
+        if matrix and module.weight.dtype == mx.float32:
             module.weight = mx.contiguous(module.weight.T).T
             mx.eval(module.weight)
