@@ -34,10 +34,11 @@ def make(folder: Path, *, seed: int = 0) -> Path:
     """The model at ``folder``, written if it is not there."""
     if (folder / "config.json").exists():
         return folder
-    import enginebay_demo
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models.qwen2 import Model, ModelArgs
+
+    import enginebay_demo
 
     mx.random.seed(seed)
     model = Model(ModelArgs.from_dict(SHAPE))

@@ -2,7 +2,8 @@
 
     python throughput.py [MODEL_FOLDER] [--tokens N]
 
-Sides: enginebay in the model's own number format, as mlx-lm computes; ``mlx_lm.stream_generate``, and ``mlx_lm.batch_generate`` for eight at once.
+Sides: enginebay in the model's own number format, as mlx-lm computes; ``mlx_lm.stream_generate``; and
+``mlx_lm.batch_generate`` for eight at once.
 """
 
 from __future__ import annotations
