@@ -1,12 +1,16 @@
 """How much of waiting prompts a step carries beside the tokens of others. It knows no job, no cache and no engine.
 
 Processor sharing: a step that also computes prompts gives each prompt as much time as the step would take without any. So one
-long prompt makes others' tokens come at most half as fast, however long it is, and eight prompts that arrive together do
-not wait for the first of them to be answered.
+long prompt makes others' tokens come at most half as fast, however long it is.
+
+Requests that arrive together are computed together: who gets the first token early waits a while for the prompts that were in
+line before, so that all decode in the same steps.
 """
 
 from __future__ import annotations
 
+HOLD_SECONDS = 10.0
+"""How long those who have just begun to speak wait, at most, for prompts that were in line before they did."""
 _ORDINARY_WEIGHT = 0.1
 _COST_WEIGHT = 0.3
 
@@ -34,6 +38,10 @@ class Pace:
         if self._cost is None:
             return 1
         return max(1, min(self._step_tokens, int(prompts * self._ordinary[decoding] / max(self._cost, 1e-9))))
+
+    def holds(self, tokens: int) -> bool:
+        """Whether prompts of so many tokens are worth waiting for: steps of many sequences are the cheaper ones."""
+        return 0 < tokens and self._cost is not None and tokens * self._cost <= HOLD_SECONDS
 
     def learn(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """Take in what a step took. What something else held up counts for little."""
