@@ -37,7 +37,7 @@ LAYERS = (
     {"entrypoints"},
     {"decode"},
     {"chat", "tools", "template"},
-    {"structure"},
+    {"structure", "mailbox"},
     {"hookspecs"},
     {"data"},
     {"errors"},

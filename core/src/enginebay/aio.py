@@ -1,20 +1,75 @@
-"""The asyncio side: the same model, awaited. It adds no behaviour; each stream is read on a thread of its own."""
+"""The asyncio side: the same model, awaited. It adds no behaviour. Streams tell when something has come; no thread waits."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 from enginebay.data import Chunk, GenerateRequest, Health, ModelInfo
 from enginebay.engine import Stream
 from enginebay.model import Model, Options, build_request
 from enginebay.result import Collector, Result
 
-if TYPE_CHECKING:
-    pass
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run what blocks on a thread of its own: it may wait for long, and others that wait must not be in its way."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if isinstance(error, StopIteration):  # a future takes none
+            done.set_exception(StopAsyncIteration())
+        elif error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(T, result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, name="enginebay-wait", daemon=True).start()
+    return await done
+
+
+class Bell:
+    """Wakes a task on an event loop, from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._rung = False
+
+    def ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and so is whoever would have listened
+                self._loop.call_soon_threadsafe(self._sound)
+
+    def _sound(self) -> None:
+        self._rung = False
+        self._event.set()
+
+    def silence(self) -> None:
+        """Forget what was rung; look at what there is after this, and before ``wait``."""
+        self._event.clear()
+
+    async def wait(self) -> None:
+        """Until it was rung."""
+        await self._event.wait()
 
 
 class AsyncStream(AsyncIterator[Chunk]):
@@ -22,42 +77,34 @@ class AsyncStream(AsyncIterator[Chunk]):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._loop = asyncio.get_running_loop()
-        self._items: asyncio.Queue[Chunk | BaseException] = asyncio.Queue()
+        self._bell = Bell()
         self._over = False
-        threading.Thread(target=self._read, name="enginebay-stream", daemon=True).start()
-
-    def _read(self) -> None:
-        try:
-            for chunk in self._stream:
-                self._put(chunk)
-            self._put(StopAsyncIteration())
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: Chunk | BaseException) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
-        except RuntimeError:  # the loop is gone, and so is whoever would have read this
-            self._stream.close()
+        stream.tell(self._bell.ring)
 
     async def __anext__(self) -> Chunk:
-        if self._over:
-            raise StopAsyncIteration
         try:
-            item = await self._items.get()
+            while not self._over:
+                self._bell.silence()
+                if self._stream.ready():
+                    return next(self._stream)
+                if self._stream.due():
+                    return await in_thread(lambda: next(self._stream))
+                await self._bell.wait()
         except asyncio.CancelledError:
             await self.aclose()
             raise
-        if isinstance(item, Chunk):
-            return item
-        self._over = True
-        raise item
+        except StopIteration:
+            self._over = True
+        except BaseException:
+            self._over = True
+            raise
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Give the request up."""
         self._over = True
         self._stream.close()
+        self._bell.ring()
 
     def cancel(self) -> None:
         """Ask for the end; the last chunk then has the reason ``cancelled``."""

@@ -22,6 +22,7 @@ from enginebay.errors import (
     Unsupported,
 )
 from enginebay.hookspecs import PROJECT, CompiledConstraint, EngineHooks, LoadedModel, OptionalHooks
+from enginebay.mailbox import Pump
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,8 +64,23 @@ class Stream(Iterator[Chunk]):
             raise translated(error, GenerationError, f"{self._engine} failed while generating") from error
 
     def ready(self) -> bool:
-        """Whether the next chunk is known to be there already."""
+        """Whether the next chunk is known to be there, or the stream to be over: ``next`` does not wait."""
         return bool(getattr(self._chunks, "ready", bool)())
+
+    def due(self) -> bool:
+        """Whether ``next`` has something to do, which may take a while: the request goes on in another worker, say."""
+        return bool(getattr(self._chunks, "due", bool)())
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call ``told``, from any thread, whenever ``ready`` or ``due`` may have changed; then nobody needs to wait.
+
+        An engine whose chunks cannot tell is read on a thread from now on.
+        """
+        tell = getattr(self._chunks, "tell", None)
+        if tell is None:
+            self._chunks = Pump(self._chunks, told)
+        else:
+            tell(told)
 
     def cancel(self) -> None:
         """Ask for the end; the last chunk then has the reason ``cancelled``. Engines that cannot do that are closed."""

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from enginebay.data import Chunk, GenerateRequest
 from enginebay.engine import Stream
+from enginebay.mailbox import Told
 from enginebay.model import Model
 
 Release: TypeAlias = "Callable[[MovingStream], None]"
@@ -29,6 +30,7 @@ class MovingStream(Iterator[Chunk]):
         self._lock = threading.Lock()
         self._target: tuple[Model, Release] | None = None
         self._cancelled = threading.Event()
+        self._told: Told | None = None
         self.over = False
         self._stream: Stream = model.submit(request)
 
@@ -55,6 +57,8 @@ class MovingStream(Iterator[Chunk]):
             except BaseException:
                 self._end()
                 raise
+            if self._told:
+                self._stream.tell(self._told)
             if self._cancelled.is_set():
                 self._stream.cancel()
             if chunk.tokens:
@@ -62,8 +66,17 @@ class MovingStream(Iterator[Chunk]):
         raise StopIteration
 
     def ready(self) -> bool:
-        """Whether the next chunk is there already."""
-        return self._stream.ready()
+        """Whether the next chunk can be had at once; a change of models takes its time."""
+        return self.over or (self._target is None and self._stream.ready())
+
+    def due(self) -> bool:
+        """Whether ``next`` has something to do."""
+        return self.over or self._stream.due()
+
+    def tell(self, told: Told) -> None:
+        """Call ``told``, from any thread, whenever something may have come, whichever model it is from."""
+        self._told = told
+        self._stream.tell(told)
 
     def move(self, target: Model, release: Release) -> bool:
         """Go on on ``target`` as soon as the present model lets go. False if it is over, or moving already."""

@@ -132,7 +132,7 @@ def test_silence_is_filled(special: Callable[..., Any]) -> None:
 
 
 def test_a_slow_reader_is_given_up_and_disturbs_nobody(special: Callable[..., Any]) -> None:
-    server = special(slow_reader_seconds=1.0, buffered_chunks=4)
+    server = special(slow_reader_seconds=1.0)
     body = json.dumps(
         chat_body(STORY, stream=True, max_tokens=1900, n=4, logprobs=True, top_logprobs=20, temperature=1.5)
     ).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from enginebay.data import Chunk, Finish, FinishReason, GenerateRequest, Timings
 from enginebay.decode.sampler import SequenceSampler
 from enginebay.decode.text import TextStream
 from enginebay.errors import Cancelled, EnginebayError
+from enginebay.mailbox import Mailbox, Told
 
 if TYPE_CHECKING:
     from enginebay.decode.constraints import Compiled
@@ -38,7 +38,7 @@ class Job:
         self.tokens = list(request.prompt)
         self.sampler = SequenceSampler(request.sampling, seed, request.prompt)
         self.matcher = compiled.start() if compiled else None
-        self.out: queue.SimpleQueue[Chunk | EnginebayError] = queue.SimpleQueue()
+        self.out: Mailbox[Chunk | EnginebayError] = Mailbox()
         self.cancelled = False
         self.suspect = False
         self.passed_over = 0
@@ -139,6 +139,10 @@ class Job:
         valid = self._compiled.verdict("".join(self._whole))
         return evolve(chunk, finish=evolve(finish, constraint=evolve(self._compiled.applied, valid=valid)))
 
+    def has_verdict(self, item: Chunk | EnginebayError) -> bool:
+        """Whether ``concluded`` has something to check."""
+        return bool(self._compiled and self._compiled.checks and isinstance(item, Chunk) and item.finish)
+
     def _timings(self) -> Timings:
         now = time.monotonic()
         admitted = self.admitted or now
@@ -173,8 +177,17 @@ class JobStream(Iterator[Chunk]):
         raise item
 
     def ready(self) -> bool:
-        """Whether the next chunk is there already."""
-        return not self._job.out.empty()
+        """Whether the next chunk can be had at once. A verdict on a weakened constraint takes its time."""
+        item = None if self._over else self._job.out.look()
+        return self._over or (item is not None and not self._job.has_verdict(item))
+
+    def due(self) -> bool:
+        """Whether ``next`` has something to do."""
+        return self._over or self._job.out.look() is not None
+
+    def tell(self, told: Told) -> None:
+        """Call ``told``, from any thread, whenever something may have come."""
+        self._job.out.tell(told)
 
     def cancel(self) -> None:
         """Ask for the end: the last chunk, with the reason ``cancelled``, follows soon."""

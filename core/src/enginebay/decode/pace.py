@@ -41,7 +41,7 @@ class Pace:
 
     def holds(self, tokens: int) -> bool:
         """Whether prompts of so many tokens are worth waiting for: steps of many sequences are the cheaper ones."""
-        return 0 < tokens and self._cost is not None and tokens * self._cost <= HOLD_SECONDS
+        return tokens > 0 and self._cost is not None and tokens * self._cost <= HOLD_SECONDS
 
     def learn(self, decoding: int, prompt_tokens: int, seconds: float) -> None:
         """Take in what a step took. What something else held up counts for little."""

@@ -6,13 +6,14 @@ whatever the native library prints; the host points them elsewhere before this s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,13 @@ class Child:
         self._engine: Engine | None = None
         self._model: LoadedModel | None = None
         self._streams: dict[int, Stream] = {}
+        self._due: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def serve(self) -> None:
         """Read messages until ``stop`` or the end of the pipe."""
         self._writer.send({"k": "hello", "pid": os.getpid()})
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        threading.Thread(target=self._send_chunks, name="chunks", daemon=True).start()
         for message in self._reader:
             kind = message["k"]
             if kind == "stop":
@@ -140,7 +143,7 @@ class Child:
         raise ContractError(f"A worker was asked for {hook}, which it does not know.")
 
     def _generate(self, number: int, data: dict[str, Any]) -> None:
-        """Submit on this thread, so that requests keep their order; read on another."""
+        """Submit on this thread, so that requests keep their order; chunks are sent from another."""
         try:
             engine, model = self._loaded()
             stream = engine.generate(model, structure(data, GenerateRequest, error=RequestError))
@@ -148,32 +151,53 @@ class Child:
             self._writer.send({"k": "error", "id": number, "error": error.to_dict()})
             return
         self._streams[number] = stream
-        threading.Thread(target=self._pump, args=(number, stream), name=f"stream-{number}", daemon=True).start()
+        stream.tell(lambda: self._due.put(number))
 
-    def _pump(self, number: int, stream: Stream) -> None:
-        try:
-            for chunks in _gathered(stream):
-                self._writer.send({"k": "chunks", "id": number, "chunks": [_packed(chunk) for chunk in chunks]})
-        except EnginebayError as error:
-            self._writer.send({"k": "error", "id": number, "error": error.to_dict()})
-        finally:
-            self._streams.pop(number, None)
-
-
-def _gathered(stream: Stream) -> Iterator[list[Chunk]]:
-    """Chunks in small groups: the first at once, then what a few milliseconds bring, so that fast models are not slowed."""
-    sent = 0.0
-    group: list[Chunk] = []
-    for chunk in stream:
-        group.append(chunk)
-        if chunk.finish is None:
+    def _send_chunks(self) -> None:
+        """All that the streams have, in few writes: at once after a pause, otherwise what a few milliseconds bring."""
+        sent = 0.0
+        while True:
+            due = {self._due.get()}
             early = GATHER_SECONDS - (time.monotonic() - sent)
-            if early > 0 and not stream.ready():
+            if early > 0:
                 time.sleep(early)
-            if early > 0 and stream.ready():
-                continue
-        yield group
-        group, sent = [], time.monotonic()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    due.add(self._due.get_nowait())
+            messages = [message for number in sorted(due) for message in self._ready(number)]
+            if messages:
+                self._writer.send(*messages)
+                sent = time.monotonic()
+
+    def _ready(self, number: int) -> list[dict[str, Any]]:
+        """What a stream has to say now. What takes longer, the check of a whole output, is done on a thread."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return []
+        chunks: list[Chunk] = []
+        messages: list[dict[str, Any]] = []
+        try:
+            while stream.ready():
+                chunks.append(next(stream))
+            if stream.due():
+                threading.Thread(target=self._wait, args=(number, stream), name=f"stream-{number}", daemon=True).start()
+        except StopIteration:
+            self._streams.pop(number, None)
+        except EnginebayError as error:
+            self._streams.pop(number, None)
+            messages = [{"k": "error", "id": number, "error": error.to_dict()}]
+        if chunks:
+            messages.insert(0, {"k": "chunks", "id": number, "chunks": [_packed(chunk) for chunk in chunks]})
+        return messages
+
+    def _wait(self, number: int, stream: Stream) -> None:
+        """Send one chunk that takes a while to be had; it is a last one."""
+        try:
+            message: dict[str, Any] = {"k": "chunks", "id": number, "chunks": [_packed(next(stream))]}
+        except EnginebayError as error:
+            message = {"k": "error", "id": number, "error": error.to_dict()}
+        self._writer.send(message)
+        self._due.put(number)
 
 
 def _packed(chunk: Chunk) -> list[Any]:

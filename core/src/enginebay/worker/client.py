@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from attrs import frozen
 
 from enginebay.data import Chunk, Finish, GenerateRequest, TokenLogprob
 from enginebay.errors import EnginebayError
+from enginebay.mailbox import Mailbox
 from enginebay.structure import structure, unstructure
 from enginebay.worker.frames import BrokenFrame, FrameReader, FrameWriter
 from enginebay.worker.process import EngineProcess, Exit
@@ -56,7 +56,7 @@ class WorkerDied(Exception):
         self.running = running
 
 
-Inbox = queue.SimpleQueue["Chunk | EnginebayError | WorkerDied"]
+Inbox = Mailbox["Chunk | EnginebayError | WorkerDied"]
 
 
 class Worker:
@@ -109,7 +109,7 @@ class Worker:
 
     def generate(self, request: GenerateRequest) -> tuple[int, Inbox]:
         """Start a request. Its chunks come through the inbox; the number ends it."""
-        inbox: Inbox = queue.SimpleQueue()
+        inbox: Inbox = Mailbox()
         number = self._register(self._inboxes, inbox)
         self._send({"k": "generate", "id": number, "request": unstructure(request)})
         return number, inbox

@@ -19,6 +19,7 @@ from attrs import evolve, field, frozen
 
 from enginebay.data import Chunk, GenerateRequest, ModelInfo
 from enginebay.errors import EnginebayError, RequestError, Timeout
+from enginebay.mailbox import Told
 from enginebay.worker.client import Inbox, Worker, WorkerDied
 from enginebay.worker.supervisor import Supervisor, crashed
 
@@ -114,6 +115,7 @@ class RemoteStream(Iterator[Chunk]):
         self._worker: Worker | None = None
         self._number = 0
         self._inbox: Inbox | None = None
+        self._told: Told | None = None
         self._start()
 
     def __next__(self) -> Chunk:
@@ -135,8 +137,19 @@ class RemoteStream(Iterator[Chunk]):
         raise StopIteration
 
     def ready(self) -> bool:
-        """Whether the next chunk is there already."""
-        return self._inbox is not None and not self._inbox.empty()
+        """Whether the next chunk can be had at once; going on in another worker takes its time."""
+        item = self._inbox.look() if self._inbox else None
+        return self._over or (item is not None and not isinstance(item, WorkerDied))
+
+    def due(self) -> bool:
+        """Whether ``next`` has something to do."""
+        return self._over or self._inbox is None or self._inbox.look() is not None
+
+    def tell(self, told: Told) -> None:
+        """Call ``told``, from any thread, whenever something may have come, whichever worker it is from."""
+        self._told = told
+        if self._inbox:
+            self._inbox.tell(told)
 
     def cancel(self) -> None:
         """Ask for the end; the last chunk follows."""
@@ -178,6 +191,8 @@ class RemoteStream(Iterator[Chunk]):
                 try:
                     self._number, self._inbox = worker.generate(self._remaining())
                     self._worker = worker
+                    if self._told:
+                        self._inbox.tell(self._told)
                     break
                 except WorkerDied:
                     dead = worker

@@ -82,6 +82,9 @@ class EventStream(Response):
         self.status_code = 200
         self.too_slow = False
         self.background = None
+        self._time = asyncio.get_running_loop().time
+        self._written = 0.0
+        self._write_began: float | None = None
         self._events = events
         self._on_close = on_close
         self._silence_seconds = silence_seconds
@@ -92,48 +95,57 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send_all(send))
         watching = asyncio.ensure_future(gone(receive))
+        timing = asyncio.ensure_future(self._watch_time(send))
         try:
-            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, watching, timing}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
-                if self.too_slow:
-                    log.warning("a reader was too slow; its request was given up")
-                    scope["enginebay.client_gone"] = True
-                    self._on_close()
-                    await watching  # the protocol cuts the connection soon
+            elif timing.done():
+                timing.result()
+                self.too_slow = True
+                log.warning("a reader was too slow; its request was given up")
+                scope["enginebay.client_gone"] = True
+                self._on_close()
+                await _end(sending)
+                await watching  # the protocol cuts the connection soon
             else:
                 scope["enginebay.client_gone"] = True
         finally:
             self._on_close()
-            await _end(sending, watching)
+            await _end(sending, watching, timing)
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        pending: asyncio.Future[bytes] | None = None
         try:
-            while True:
-                pending = pending or asyncio.ensure_future(anext(self._events))
-                done, _ = await asyncio.wait({pending}, timeout=self._silence_seconds)
-                if not done:
-                    await self._write(send, SILENCE)
-                    continue
-                data, pending = pending.result(), None
+            async for data in self._events:
                 await self._write(send, data)
-        except StopAsyncIteration:
-            pass
-        except TimeoutError:
-            self.too_slow = True
-            return
         except Exception as error:
             answer = refusal(error)
             if answer.status >= 500:
                 log.warning("a stream failed: %s", error, exc_info=answer.code == "internal_error")
             await self._write(send, self._error_event(answer.body()))
-        finally:
-            if pending is not None:
-                await _end(pending)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, send: Send, data: bytes) -> None:
-        async with asyncio.timeout(self._slow_reader_seconds):
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        self._write_began = self._time()
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+        self._write_began, self._written = None, self._time()
+
+    async def _watch_time(self, send: Send) -> None:
+        """Fill silences; return when something has been waiting to be written for too long.
+
+        One timer for a stream: one for each event would cost more than the event.
+        """
+        self._written = self._time()
+        while True:
+            now = self._time()
+            if self._write_began is not None:
+                left = self._write_began + self._slow_reader_seconds - now
+                if left <= 0:
+                    return
+            else:
+                left = self._written + self._silence_seconds - now
+                if left <= 0:
+                    await self._write(send, SILENCE)
+                    continue
+            await asyncio.sleep(min(left, self._slow_reader_seconds))

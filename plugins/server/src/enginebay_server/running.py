@@ -1,7 +1,7 @@
 """Requests that run on engines, awaited on the event loop. It knows no endpoint and no form of answer.
 
-Each choice of a request is read on a thread of its own, because a stream blocks. What is ready is handed over at once and
-together. A reader that is slow stops its own threads only.
+Streams tell when something has come, so no thread waits for them; what is ready is taken together. A thread is used for what
+takes a while: loading and submitting, and going on elsewhere when a worker dies or the engine is switched.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
+from enginebay.aio import Bell
 from enginebay.bay import Bay
 from enginebay.data import Chunk, Finish, GenerateRequest, TokenLogprob
 from enginebay.engine import Stream
 from enginebay.errors import Cancelled
 from enginebay.model import Model
 
+TOGETHER = 64
+"""The most chunks of a stream that are made one."""
 Build: TypeAlias = Callable[[Model], GenerateRequest]
 
 
@@ -35,42 +38,33 @@ class Job:
 
 @frozen
 class Started:
-    """A choice is in line or running, on this model. It comes before the choice's first chunk."""
+    """A choice is in line or running, on this model."""
 
     model: str
     engine: str
 
 
-@frozen
-class Item:
-    """What happened to one choice. ``pieces`` are the bytes of the tokens that ``chunk.logprobs`` names."""
-
-    choice: int
-    what: Started | Chunk | BaseException
-    pieces: dict[int, bytes] = field(factory=dict)
-
-
 class Running:
     """A job under way. Read it to the end with ``next``, or ``close`` it; ``cancel`` may come from anywhere.
 
-    :param buffered_chunks: how many chunks of a choice may wait for their reader
     :param finished: told how each choice ended
     """
 
-    def __init__(self, bay: Bay, job: Job, buffered_chunks: int, finished: Callable[[Finish], None]) -> None:
+    def __init__(self, bay: Bay, job: Job, finished: Callable[[Finish], None]) -> None:
         self.job = job
         self._bay = bay
         self._finished = finished
-        self._loop = asyncio.get_running_loop()
-        self._items: asyncio.Queue[Item] = asyncio.Queue()
-        self._held: deque[Item] = deque()
-        self._room = [threading.Semaphore(buffered_chunks) for _ in job.builds]
+        self._bell = Bell()
         self._lock = threading.Lock()
+        self._models: dict[int, Model] = {}
         self._streams: dict[int, Stream] = {}
+        self._items: deque[tuple[int, Chunk]] = deque()
+        self._failures: deque[BaseException] = deque()
+        self._busy: set[int] = set()
         self._closed = False
         self.cancelled = False
         for choice in range(len(job.builds)):
-            threading.Thread(target=self._read, args=(choice,), name="enginebay-request", daemon=True).start()
+            threading.Thread(target=self._submit, args=(choice,), name="enginebay-request", daemon=True).start()
 
     async def begin(self, load_wait_seconds: float, first_wait_seconds: float) -> list[Started]:
         """Wait until every choice has a model, and then a while for what each of them says first.
@@ -78,38 +72,61 @@ class Running:
         :raises TimeoutError: a model did not come in time
         :raises BaseException: what went wrong before the first chunk
         """
-        started: dict[int, Started] = {}
-        heard: set[int] = set()
+        count = len(self.job.builds)
         async with asyncio.timeout(load_wait_seconds):
-            while len(started) < len(self.job.builds):
-                self._hear(await self._items.get(), started, heard)
+            await self._until(lambda: len(self._streams) == count)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(first_wait_seconds):
-                while len(heard) < len(self.job.builds):
-                    self._hear(await self._items.get(), started, heard)
-        return [started[choice] for choice in range(len(self.job.builds))]
-
-    def _hear(self, item: Item, started: dict[int, Started], heard: set[int]) -> None:
-        if isinstance(item.what, BaseException):
-            raise item.what
-        if isinstance(item.what, Started):
-            started[item.choice] = item.what
-        else:
-            heard.add(item.choice)
-            self._held.append(item)
+                await self._until(lambda: len({choice for choice, _ in self._items}) == count)
+        return [Started(self._models[choice].name, self._models[choice].info.engine) for choice in range(count)]
 
     async def next(self) -> tuple[int, Chunk, dict[int, bytes]]:
         """The next chunk: the choice it belongs to, and the bytes of the tokens that its log-probabilities name.
 
         :raises BaseException: what went wrong with a choice
         """
-        item = self._held.popleft() if self._held else await self._items.get()
-        if isinstance(item.what, Chunk):
-            self._room[item.choice].release()
-            if item.what.finish:
-                self._finished(item.what.finish)
-            return item.choice, item.what, item.pieces
-        raise item.what if isinstance(item.what, BaseException) else AssertionError("a choice started twice")
+        if not self._items:
+            await self._until(lambda: bool(self._items))
+        choice, chunk = self._items.popleft()
+        if chunk.finish:
+            self._finished(chunk.finish)
+        pieces: dict[int, bytes] = {}
+        if chunk.logprobs:
+            pieces = await asyncio.to_thread(_pieces, self._models[choice], chunk.logprobs)
+        return choice, chunk, pieces
+
+    async def _until(self, enough: Callable[[], bool]) -> None:
+        """Take chunks from the streams until there are enough. Chunks that came before a failure come first."""
+        while True:
+            self._bell.silence()
+            if not self._items or not enough():
+                self._take()
+            if enough():
+                return
+            if self._failures:
+                raise self._failures[0]
+            await self._bell.wait()
+
+    def _take(self) -> None:
+        """What is ready now, from every choice in turn; what takes a while is waited for on a thread."""
+        with self._lock:
+            streams = [(choice, stream) for choice, stream in self._streams.items() if choice not in self._busy]
+        for choice, stream in streams:
+            chunks: list[Chunk] = []
+            try:
+                while len(chunks) < TOGETHER and stream.ready():
+                    chunks.append(next(stream))
+                    if chunks[-1].finish:
+                        self._busy.add(choice)  # for good
+                        break
+            except BaseException as error:
+                self._failures.append(error)
+                self._busy.add(choice)
+            if chunks:
+                self._items.append((choice, chunks[0] if len(chunks) == 1 else joined(chunks)))
+            elif choice not in self._busy and stream.due():
+                self._busy.add(choice)
+                threading.Thread(target=self._wait, args=(choice, stream), name="enginebay-wait", daemon=True).start()
 
     @property
     def closed(self) -> bool:
@@ -131,53 +148,44 @@ class Running:
             streams, self._streams = list(self._streams.values()), {}
         for stream in streams:
             stream.close()
-        for room in self._room:
-            room.release()
 
-    # --- on the threads ---------------------------------------------------------------------------------------
+    # --- on threads -------------------------------------------------------------------------------------------
 
-    def _read(self, choice: int) -> None:
+    def _submit(self, choice: int) -> None:
+        """Load the model if that is needed, build the request, and put it in line."""
         try:
-            model: list[Model] = []
-            stream = self._bay.submit(lambda found: self._request(found, choice, model), self.job.model)
+            stream = self._bay.submit(lambda model: self._request(model, choice), self.job.model)
             with self._lock:
-                if self._closed:
-                    stream.close()
-                    return
-                self._streams[choice] = stream
+                closed = self._closed
+                if not closed:
+                    self._streams[choice] = stream
                 cancelled = self.cancelled
+            if closed:
+                stream.close()
+                return
             if cancelled:
                 stream.cancel()
-            self._put(Item(choice, Started(model[0].name, model[0].info.engine)))
-            for chunk in together(stream):
-                self._room[choice].acquire()
-                if self.closed:
-                    return
-                pieces = _pieces(model[0], chunk.logprobs) if chunk.logprobs else {}
-                self._put(Item(choice, chunk, pieces))
+            stream.tell(self._bell.ring)
         except BaseException as error:
-            self._put(Item(choice, error))
+            self._failures.append(error)
+            self._bell.ring()
 
-    def _request(self, model: Model, choice: int, found: list[Model]) -> GenerateRequest:
+    def _request(self, model: Model, choice: int) -> GenerateRequest:
         if self._closed:
             raise Cancelled("The client left.")
-        found.append(model)
+        self._models[choice] = model
         return evolve(self.job.builds[choice](model), request_id=self.job.id)
 
-    def _put(self, item: Item) -> None:
+    def _wait(self, choice: int, stream: Stream) -> None:
+        """Take one chunk that does not come at once: the request goes on in another worker, or on another engine."""
         try:
-            self._loop.call_soon_threadsafe(self._items.put_nowait, item)
-        except RuntimeError:  # the loop is gone, and so is whoever would have read this
-            self.close()
-
-
-def together(stream: Stream) -> Iterator[Chunk]:
-    """The chunks of a stream; those that are ready at the same time as one."""
-    for first in stream:
-        chunks = [first]
-        while chunks[-1].finish is None and len(chunks) < 64 and stream.ready():
-            chunks.append(next(stream))
-        yield chunks[0] if len(chunks) == 1 else joined(chunks)
+            chunk = next(stream)
+            self._items.append((choice, chunk))
+            if not chunk.finish:
+                self._busy.discard(choice)
+        except BaseException as error:
+            self._failures.append(error)
+        self._bell.ring()
 
 
 def joined(chunks: list[Chunk]) -> Chunk:

@@ -63,7 +63,7 @@ class Service:
         if len(self.registry) >= self.settings.requests:
             raise Refusal(429, "queue_full", "Too many requests are under way.", headers={"Retry-After": "1"})
         job = Job(request_id(request), builds, name)
-        running = Running(self.bay, job, self.settings.buffered_chunks, self.metrics.finished)
+        running = Running(self.bay, job, self.metrics.finished)
         self.registry.add(running)
         try:
             began = running.begin(self.settings.load_wait_seconds, FIRST_WAIT_SECONDS)

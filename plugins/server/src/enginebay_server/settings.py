@@ -28,5 +28,4 @@ class Settings:
     request_seconds: float = field(default=600.0, validator=bounded(0.1, 86400))
     silence_seconds: float = field(default=15.0, validator=bounded(0.05, 3600))
     slow_reader_seconds: float = field(default=60.0, validator=bounded(0.05, 3600))
-    buffered_chunks: int = field(default=256, validator=bounded(1, 100_000))
     requests: int = field(default=1024, validator=bounded(1, 1_000_000))

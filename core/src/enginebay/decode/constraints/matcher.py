@@ -71,6 +71,11 @@ class Compiled:
         """A matcher at the beginning of the output."""
         return Matcher(NativeMatcher(self._template, self._vocabulary_tokens), self._end)
 
+    @property
+    def checks(self) -> bool:
+        """Whether ``verdict`` has something to check."""
+        return self._check is not None
+
     def verdict(self, text: str) -> bool | None:
         """Whether finished text is valid, for a constraint that was weakened by ``strict=False``; otherwise None."""
         return None if self._check is None else self._check(text)
