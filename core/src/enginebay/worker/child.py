@@ -164,44 +164,42 @@ class Child:
             with contextlib.suppress(queue.Empty):
                 while True:
                     due.add(self._due.get_nowait())
-            messages = [message for number in sorted(due) for message in self._ready(number)]
-            if messages:
-                self._writer.send(*messages)
+            chunks: list[list[Any]] = []
+            errors: list[dict[str, Any]] = []
+            for number in sorted(due):
+                self._take(number, chunks, errors)
+            if chunks or errors:
+                self._writer.send({"k": "chunks", "chunks": chunks}, *errors)
                 sent = time.monotonic()
 
-    def _ready(self, number: int) -> list[dict[str, Any]]:
-        """What a stream has to say now. What takes longer, the check of a whole output, is done on a thread."""
+    def _take(self, number: int, chunks: list[list[Any]], errors: list[dict[str, Any]]) -> None:
+        """Add what a stream has to say now. What takes longer, the check of a whole output, is done on a thread."""
         stream = self._streams.get(number)
         if stream is None:
-            return []
-        chunks: list[Chunk] = []
-        messages: list[dict[str, Any]] = []
+            return
         try:
             while stream.ready():
-                chunks.append(next(stream))
+                chunks.append(_packed(number, next(stream)))
             if stream.due():
                 threading.Thread(target=self._wait, args=(number, stream), name=f"stream-{number}", daemon=True).start()
         except StopIteration:
             self._streams.pop(number, None)
         except EnginebayError as error:
             self._streams.pop(number, None)
-            messages = [{"k": "error", "id": number, "error": error.to_dict()}]
-        if chunks:
-            messages.insert(0, {"k": "chunks", "id": number, "chunks": [_packed(chunk) for chunk in chunks]})
-        return messages
+            errors.append({"k": "error", "id": number, "error": error.to_dict()})
 
     def _wait(self, number: int, stream: Stream) -> None:
         """Send one chunk that takes a while to be had; it is a last one."""
         try:
-            message: dict[str, Any] = {"k": "chunks", "id": number, "chunks": [_packed(next(stream))]}
+            message: dict[str, Any] = {"k": "chunks", "chunks": [_packed(number, next(stream))]}
         except EnginebayError as error:
             message = {"k": "error", "id": number, "error": error.to_dict()}
         self._writer.send(message)
         self._due.put(number)
 
 
-def _packed(chunk: Chunk) -> list[Any]:
-    packed: list[Any] = [chunk.text, chunk.tokens]
+def _packed(number: int, chunk: Chunk) -> list[Any]:
+    packed: list[Any] = [number, chunk.text, chunk.tokens]
     if chunk.logprobs or chunk.finish:
         packed += [unstructure(chunk.logprobs), unstructure(chunk.finish)]
     return packed

@@ -205,12 +205,11 @@ class Worker:
         self.last_beat = time.monotonic()
         if kind == "chunks":
             self.last_progress = self.last_beat
-            inbox = self._inboxes.get(message["id"])
-            for packed in message["chunks"]:
-                chunk = unpacked(packed)
+            for number, *packed in message["chunks"]:
+                chunk, inbox = unpacked(packed), self._inboxes.get(number)
                 if chunk.finish:
                     with self._lock:
-                        self._inboxes.pop(message["id"], None)
+                        self._inboxes.pop(number, None)
                 if inbox:
                     inbox.put(chunk)
         elif kind == "reply":

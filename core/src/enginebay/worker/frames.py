@@ -84,7 +84,7 @@ class FrameReader:
             number, _, body = numbered.partition(b" ")
             if line[8:9] != b" " or zlib.crc32(numbered) != checksum or int(number) != self._number:
                 raise ValueError("checksum or number is wrong")
-            message = json.loads(body)
+            message = json.loads(body.decode("ascii"))
         except (ValueError, RecursionError) as error:
             raise BrokenFrame(f"frame {self._number}: {error}: {line[:80]!r}") from error
         if not isinstance(message, dict):
