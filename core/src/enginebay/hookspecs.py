@@ -70,7 +70,9 @@ class EngineHooks(Protocol[ModelT]):
     def generate(self, model: ModelT, request: GenerateRequest) -> Iterator[Chunk]:
         """Generate one sequence.
 
-        Many may run at once, from any thread. Closing the iterator cancels, during the prompt as well.
+        Many may run at once, from any thread. Closing the iterator cancels, during the prompt as well. It may also have
+        ``cancel`` (end with a last chunk), and ``ready``, ``due`` and ``tell`` as in ``enginebay.mailbox``; without them a
+        thread reads it where nobody may wait.
 
         :param model: what ``load`` returned
         :param request: token ids and how to go on from them

@@ -6,12 +6,14 @@ a while: going on in another worker, say), and ``tell`` (call this, from any thr
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 Told = Callable[[], None]
 
 
@@ -26,7 +28,10 @@ class Mailbox(Generic[T]):
     def put(self, item: T) -> None:
         self._items.put(item)
         if self._told is not None:
-            self._told()
+            try:
+                self._told()
+            except Exception:  # who puts is an engine's thread, and must not suffer for who reads
+                log.exception("the reader of a stream could not be told")
 
     def get(self) -> T:
         """The next item; waits for it."""

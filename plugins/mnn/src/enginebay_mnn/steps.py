@@ -110,6 +110,8 @@ class MnnSteps(MnnModel):
             for feed in feeds:
                 self._lanes[feed.sequence].keep(0)
             raise
+        if len(rows) == 1:
+            return rows[0].reshape(1, -1)
         return np.stack(rows) if rows else np.empty((0, len(self.vocabulary.pieces)), np.float32)
 
     def keep(self, sequence: int, n: int) -> int:
