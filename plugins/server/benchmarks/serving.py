@@ -1,10 +1,12 @@
-"""Serving speed beside other servers: the same GGUF, the same threads, the same requests, one after the other.
+"""Serving speed beside other servers: the same model, the same threads, the same requests, one after the other.
 
-    python serving.py MODEL.gguf [--llama-server PATH] [--threads 2] [--streams 1 4 8 16] [--rounds 3]
+    python serving.py MODEL.gguf [--llama-server PATH] [--llama-cpp-python] [--threads 2] [--streams 1 4 8 16] [--rounds 3]
+    python serving.py MLX_FOLDER
 
-Each server is started, warmed, measured and ended. Prompts have unequal lengths; with ``--shared`` they begin with the same
-thousand tokens. Printed for each number of concurrent streams: generated tokens per second, the median and the 95th
-percentile of the time to the first token and between tokens, and how many streams were complete; at last the ratios.
+A folder is served by enginebay's ``mlx`` and by ``mlx_lm.server``. Each server is started, warmed, measured and ended. Prompts
+have unequal lengths; with ``--shared`` they begin with the same thousand tokens. Printed for each number of concurrent
+streams: generated tokens per second, the median and the 95th percentile of the time to the first token and between tokens,
+and how many streams were complete; at last the ratios.
 """
 
 from __future__ import annotations
@@ -75,10 +77,10 @@ def prompt(number: int, shared: bool) -> str:
     return start + f"Request {number}: " + words(20 + 37 * (number % 6), number)
 
 
-async def stream(port: int, text: str, max_tokens: int, into: Measured) -> None:
+async def stream(port: int, model: str, text: str, max_tokens: int, into: Measured) -> None:
     """One request over a connection of its own; its events are timed as they come."""
     body = {
-        "model": "bench",
+        "model": model,
         "prompt": text,
         "max_tokens": max_tokens,
         "temperature": 0,
@@ -109,13 +111,13 @@ async def stream(port: int, text: str, max_tokens: int, into: Measured) -> None:
     into.seconds = max(into.seconds, time.perf_counter() - began)
 
 
-async def measure(port: int, streams: int, rounds: int, max_tokens: int, shared: bool) -> Measured:
+async def measure(port: int, model: str, streams: int, rounds: int, max_tokens: int, shared: bool) -> Measured:
     """``rounds`` times ``streams`` requests at once."""
     total = Measured()
     for turn in range(rounds):
         one = Measured()
         texts = [prompt(turn * 100 + i, shared) for i in range(streams)]
-        await asyncio.gather(*(stream(port, text, max_tokens, one) for text in texts))
+        await asyncio.gather(*(stream(port, model, text, max_tokens, one) for text in texts))
         total.seconds += one.seconds
         total.tokens += one.tokens
         total.complete += one.complete
@@ -135,12 +137,17 @@ def commands(arguments: argparse.Namespace, folder: Path, port: int, shared: boo
     """The servers by name. Each has the same threads, context and number of sequences."""
     model, threads, sequences = str(arguments.model.resolve()), arguments.threads, max(arguments.streams)
     context = 2048 if shared else 1024
+    mlx = arguments.model.is_dir()
+    engine = "mlx" if mlx else "llamacpp"
     (folder / "enginebay.toml").write_text(
-        f"[models.bench]\nreference = {json.dumps(model)}\nengine = 'llamacpp'\ncontext_tokens = {context}\n"
-        f"sequences = {sequences}\n[engines.llamacpp]\nthreads = {threads}\n"
+        f"[models.bench]\nreference = {json.dumps(model)}\nengine = '{engine}'\ncontext_tokens = {context}\n"
+        f"sequences = {sequences}\n[engines.{engine}]\n"
+        + ("precision = 'model'\n" if mlx else f"threads = {threads}\n")
     )
     script = Path(sys.executable).parent / "enginebay"
     servers = {"enginebay": [str(script), "serve", "--model", "bench", "--port", str(port)]}
+    if mlx:
+        servers["mlx_lm.server"] = [sys.executable, "-m", "mlx_lm.server", "--model", model, "--port", str(port)]
     if arguments.llama_server:
         servers["llama-server"] = [
             *(str(arguments.llama_server), "-m", model, "--port", str(port), "-t", str(threads), "-np", str(sequences)),
@@ -154,13 +161,13 @@ def commands(arguments: argparse.Namespace, folder: Path, port: int, shared: boo
     return servers
 
 
-async def ready(port: int, process: subprocess.Popen[bytes]) -> None:
+async def ready(port: int, model: str, process: subprocess.Popen[bytes]) -> None:
     """Wait until a request is answered."""
     until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None:
         one = Measured()
         with contextlib.suppress(OSError, ValueError):
-            await stream(port, "warm", 4, one)
+            await stream(port, model, "warm", 4, one)
         if one.complete:
             return
         await asyncio.sleep(0.5)
@@ -170,12 +177,14 @@ async def ready(port: int, process: subprocess.Popen[bytes]) -> None:
 def run(
     command: list[str], folder: Path, port: int, arguments: argparse.Namespace, shared: bool
 ) -> dict[int, Measured]:
+    model = "default_model" if "mlx_lm.server" in command else "bench"
     log = (folder / "log").open("wb")
     process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     try:
-        asyncio.run(ready(port, process))
+        asyncio.run(ready(port, model, process))
         return {
-            n: asyncio.run(measure(port, n, arguments.rounds, arguments.max_tokens, shared)) for n in arguments.streams
+            n: asyncio.run(measure(port, model, n, arguments.rounds, arguments.max_tokens, shared))
+            for n in arguments.streams
         }
     except SystemExit:
         sys.stderr.write((folder / "log").read_text(errors="replace")[-3000:])
