@@ -73,7 +73,7 @@ def words(count: int, seed: int) -> str:
 
 
 def prompt(number: int, shared: bool) -> str:
-    start = words(900, 1) + "\n" if shared else ""
+    start = words(530, 1) + "\n" if shared else ""
     return start + f"Request {number}: " + words(20 + 37 * (number % 6), number)
 
 

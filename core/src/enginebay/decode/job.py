@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from enginebay.decode.protocol import Vocabulary
 
 
+BEGINNING_TOKENS = 4
+BEGINNING_SECONDS = 0.5
+"""A request has just begun until it has so many tokens, or for so long after its first. Others may still be arriving with it."""
+
+
 class Job:
     """The state of one request. Only the owner thread touches it, ``cancel`` and the ``out`` queue excepted.
 
@@ -48,6 +53,8 @@ class Job:
         self.deadline = self.submitted + request.timeout_seconds if request.timeout_seconds else None
         self.admitted: float | None = None
         self.first_token: float | None = None
+        self.under_way: float | None = None
+        """From when on it no longer is one of those that have just begun."""
         self._compiled = compiled
         self._text = TextStream(vocabulary, request.stop)
         self._end = frozenset[int]() if request.ignore_end else vocabulary.end
@@ -99,7 +106,10 @@ class Job:
         """Take the token that was drawn, and give out what it adds."""
         if self.first_token is None:
             self.first_token = time.monotonic()
+            self.under_way = self.first_token + BEGINNING_SECONDS
         self._new += 1
+        if self._new == BEGINNING_TOKENS and self.under_way:
+            self.under_way = min(self.under_way, time.monotonic())
         text = self._take(token)
         logprobs = (logprob,) if logprob else ()
         if self.over is None:

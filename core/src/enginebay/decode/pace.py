@@ -3,14 +3,14 @@
 Processor sharing: a step that also computes prompts gives each prompt as much time as the step would take without any. So one
 long prompt makes others' tokens come at most half as fast, however long it is.
 
-Requests that arrive together are computed together: who gets the first token early waits a while for the prompts that were in
-line before, so that all decode in the same steps.
+Requests that arrive together are computed together: who gets the first token early waits a while for the other prompts, so
+that all decode in the same steps.
 """
 
 from __future__ import annotations
 
 HOLD_SECONDS = 10.0
-"""How long those who have just begun to speak wait, at most, for prompts that were in line before they did."""
+"""How long those who have just begun to speak wait, at most, for prompts that came with them."""
 _ORDINARY_WEIGHT = 0.1
 _COST_WEIGHT = 0.3
 

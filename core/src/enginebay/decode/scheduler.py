@@ -192,9 +192,9 @@ class Scheduler:
         lacks = [(slot, slot.job, slot.job.tokens[len(slot.tokens) :]) for slot in busy if slot.job]
         decoding = [entry for entry in lacks if len(entry[2]) == 1]
         prompts = sorted((entry for entry in lacks if len(entry[2]) > 1), key=lambda entry: entry[1].admitted or 0.0)
-        # Who arrived before any of those that decode had their first token.
-        began = min((job.first_token or 0.0 for _, job, _ in decoding), default=0.0)
-        before = [entry for entry in prompts if entry[1].submitted <= began]
+        # Who arrived before any of those that decode was under way: they came together.
+        since = min((job.under_way or job.submitted for _, job, _ in decoding), default=0.0)
+        before = [entry for entry in prompts if entry[1].submitted <= since]
         if self._pace.holds(sum(len(lack) for _, _, lack in before)):
             decoding, prompts = [], before
         feeds = [Feed(slot.index, lack) for slot, _, lack in decoding]
