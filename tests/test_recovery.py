@@ -29,6 +29,12 @@ from enginebay.worker.supervisor import Supervision
 KILLS = int(os.environ.get("ENGINEBAY_TEST_KILLS", "12"))
 """How many times each kind of request loses its worker; 100 and more in a long run."""
 
+CRASHES = int(os.environ.get("ENGINEBAY_TEST_CRASHES", "3"))
+"""How many times it crashes, hangs and leaves; 20 in a long run."""
+
+HOSTS = int(os.environ.get("ENGINEBAY_TEST_HOSTS", "3"))
+"""How many hosts are killed; 30 in a long run."""
+
 PATIENT = Supervision(liveness_seconds=2.0, first_pause_seconds=0.01, last_pause_seconds=0.05, deaths=1_000_000)
 PROMPT = "Once upon a time"
 KINDS: dict[str, dict[str, Any]] = {
@@ -100,7 +106,7 @@ def test_killed_at_random_points(worker: Model, kind: str) -> None:
 def test_crashed_hung_or_gone(worker: Model, how: signal.Signals) -> None:
     """SIGTERM makes a worker leave with status 0, which nobody asked for: that is a death too."""
     expected = worker.generate(PROMPT, max_tokens=120, temperature=0)
-    for at in range(0, 120, max(5, 480 // KILLS)):
+    for at in range(0, 120, 120 // CRASHES):
         assert disturbed(worker, "greedy", at, how).tokens == expected.tokens
 
 
@@ -164,6 +170,26 @@ def test_the_breaker_opens_and_says_when_it_is_tried_again() -> None:
         assert 0 < caught.value.fields["retry_after_seconds"] <= 40
 
 
+def test_a_stream_that_is_closed_while_its_worker_comes_back_leaves_nothing(worker: Model) -> None:
+    assert worker.supervisor is not None
+    for after in (0.0, 0.02, 0.3):
+        stream = worker.stream(PROMPT, max_tokens=1900, temperature=0, ignore_end=True)
+        next(stream)
+        seen = worker.supervisor.restarts
+        os.kill(pid_of(worker), signal.SIGKILL)
+        closing = threading.Timer(after, stream.close)
+        closing.start()
+        for _ in stream:
+            pass
+        closing.join()
+        until = time.monotonic() + 20
+        while worker.supervisor.restarts == seen and time.monotonic() < until:
+            time.sleep(0.005)
+        while worker.supervisor.worker().running and time.monotonic() < until:
+            time.sleep(0.005)
+        assert worker.supervisor.worker().running == 0
+
+
 HOST = """
 import sys, time
 import enginebay
@@ -175,7 +201,7 @@ for _ in model.stream("again " * 100, max_tokens=500, temperature=0):
 
 
 def test_no_worker_outlives_its_host() -> None:
-    rounds = max(3, KILLS // 4)
+    rounds = max(3, HOSTS)
     for i in range(rounds):
         host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(HOST)], stdout=subprocess.PIPE, text=True)
         assert host.stdout is not None

@@ -59,7 +59,9 @@ class MovingStream(Iterator[Chunk]):
                 raise
             if self._told:
                 self._stream.tell(self._told)
-            if self._cancelled.is_set():
+            if self.over:  # it was closed meanwhile
+                self._stream.close()
+            elif self._cancelled.is_set():
                 self._stream.cancel()
             if chunk.tokens:
                 return evolve(chunk, text="", finish=None)

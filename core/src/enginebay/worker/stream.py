@@ -199,7 +199,10 @@ class RemoteStream(Iterator[Chunk]):
         except BaseException:
             self._end()
             raise
-        if self._cancelled:
+        if self._over:  # it was closed meanwhile
+            self._leave()
+            worker.end(self._number, "close")
+        elif self._cancelled:
             worker.end(self._number, "cancel")
 
     def _left(self) -> float | None:
