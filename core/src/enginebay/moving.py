@@ -29,7 +29,7 @@ class MovingStream(Iterator[Chunk]):
         self._release = release
         self._lock = threading.Lock()
         self._target: tuple[Model, Release] | None = None
-        self._cancelled = threading.Event()
+        self._cancelled, self._closed = threading.Event(), threading.Event()
         self._told: Told | None = None
         self.over = False
         self._stream: Stream = model.submit(request)
@@ -59,7 +59,7 @@ class MovingStream(Iterator[Chunk]):
                 raise
             if self._told:
                 self._stream.tell(self._told)
-            if self.over:  # it was closed meanwhile
+            if self._closed.is_set():
                 self._stream.close()
             elif self._cancelled.is_set():
                 self._stream.cancel()
@@ -96,6 +96,7 @@ class MovingStream(Iterator[Chunk]):
 
     def close(self) -> None:
         """Give the request up."""
+        self._closed.set()
         self._stream.close()
         self._end()
 
