@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from enginebay.data import MemoryEstimate
+from enginebay.errors import OutOfMemory
+
 PRESSURE_PERCENT = 10.0
 LOW_FRACTION = 0.05
 
@@ -15,6 +18,22 @@ def available_bytes() -> int | None:
     """Memory that a new process could use: the system's figure, or what the control group leaves; None if unknown."""
     figures = [figure for figure in (_system(), _control_group()) if figure is not None]
     return min(figures, default=None)
+
+
+def require(what: str, estimate: MemoryEstimate, hint: str, *, margin_bytes: int = 0) -> None:
+    """Refuse before anything is allocated: a system that overcommits memory would end a process instead.
+
+    :param what: what is to be loaded, for the error
+    :raises OutOfMemory: the estimate and the margin are more than what is available, with the arithmetic
+    """
+    available, needed = available_bytes(), estimate.total_bytes
+    if available is not None and needed + margin_bytes > available:
+        raise OutOfMemory(
+            f"{what} needs {needed >> 20:,} MiB ({estimate.arithmetic}); {available >> 20:,} MiB are available.",
+            hint=hint,
+            needed_bytes=needed,
+            available_bytes=available,
+        )
 
 
 def is_short() -> bool:

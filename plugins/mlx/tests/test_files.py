@@ -21,7 +21,8 @@ from enginebay.errors import ModelLoadError, OutOfMemory
 from enginebay_mlx import plugin
 from enginebay_mlx.files import check_folder
 from enginebay_mlx.library import owner
-from enginebay_mlx.sizes import check_memory, plan
+from enginebay_mlx.sizes import plan
+from enginebay_mlx.steps import open_steps
 from enginebay_mlx.tokenizer import FolderTokenizer
 
 MUTANTS = 500
@@ -227,10 +228,11 @@ def bytes_read() -> int:
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_read(copy: Make) -> None:
     checked = check_folder(copy())
-    planned = plan(checked, LoadRequest(checked.path, "mlx", context_tokens=1 << 24))
+    request = LoadRequest(checked.path, "mlx", context_tokens=1 << 24)
+    planned = plan(checked, request)
     assert planned.estimate.cache_bytes == (1 << 24) * 2 * 4 * 160 * 4
     with pytest.raises(OutOfMemory, match="cache of one whole context"):
-        check_memory(checked, planned)
+        open_steps(request)
 
 
 def outcome(folders: list[Path], *arguments: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import define
 
+from enginebay import memory
 from enginebay.data import LoadRequest
 from enginebay.errors import EngineError, ModelLoadError, OutOfMemory
 from enginebay_llamacpp import library
@@ -18,7 +19,7 @@ from enginebay_llamacpp.amx import compiled_wrongly
 from enginebay_llamacpp.check import check_adapter, check_model
 from enginebay_llamacpp.gguf import GgufFile
 from enginebay_llamacpp.options import Options
-from enginebay_llamacpp.sizes import Plan, check_memory, default_threads, plan
+from enginebay_llamacpp.sizes import Plan, default_threads, plan
 
 RECOMPILE = "CC=clang CXX=clang++ pip install --force-reinstall --no-cache-dir --no-deps llama-cpp-python"
 _CACHE_TYPES = {"f32": "GGML_TYPE_F32", "f16": "GGML_TYPE_F16", "q8_0": "GGML_TYPE_Q8_0"}
@@ -126,7 +127,8 @@ def open_model(request: LoadRequest) -> OpenModel:
         if options.gpu_layers:
             notes.append(f"gpu_layers={options.gpu_layers}: this llama.cpp has no GPU support; the CPU is used.")
             library.log.warning("%s", notes[-1])
-        check_memory(file, planned)
+        hint = "Load with a smaller context_tokens or fewer sequences, or take a smaller model."
+        memory.require(file.path.name, planned.estimate, hint)
     faulty = compiled_wrongly(native)
     if faulty:
         params.use_extra_bufts = False

@@ -6,9 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
-from enginebay import memory
 from enginebay.data import LoadRequest, MemoryEstimate
-from enginebay.errors import OutOfMemory
 from enginebay_llamacpp.gguf import GgufFile
 from enginebay_llamacpp.options import Options
 
@@ -67,22 +65,6 @@ def plan(file: GgufFile, request: LoadRequest, options: Options) -> Plan:
 def default_threads(file: GgufFile, processors: int) -> int:
     """One thread for each processor, fewer for a small model."""
     return max(1, min(processors, file.weights_bytes // BYTES_PER_THREAD))
-
-
-def check_memory(file: GgufFile, planned: Plan) -> None:
-    """Refuse before anything is allocated: a system that overcommits memory would end the process instead.
-
-    :raises OutOfMemory: the weights and the cache are more than the memory that is available
-    """
-    available, needed = memory.available_bytes(), planned.estimate.total_bytes
-    if available is not None and needed > available:
-        raise OutOfMemory(
-            f"{file.path.name} needs {needed >> 20:,} MiB ({planned.estimate.arithmetic}); "
-            f"{available >> 20:,} MiB are available.",
-            hint="Load with a smaller context_tokens or fewer sequences, or take a smaller model.",
-            needed_bytes=needed,
-            available_bytes=available,
-        )
 
 
 def _cache_bytes_per_token(file: GgufFile, cache_type: str) -> int:

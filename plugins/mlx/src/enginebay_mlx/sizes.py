@@ -6,9 +6,7 @@ import math
 
 from attrs import frozen
 
-from enginebay import memory
 from enginebay.data import LoadRequest, MemoryEstimate
-from enginebay.errors import OutOfMemory
 from enginebay_mlx.files import ModelFolder
 from enginebay_mlx.options import Options
 from enginebay_mlx.safetensors import BYTES
@@ -55,22 +53,6 @@ def plan(folder: ModelFolder, request: LoadRequest) -> Plan:
     arithmetic = f"weights {weights >> 20:,} MiB, cache of one whole context of {context:,} tokens {cache >> 20:,} MiB"
     estimate = MemoryEstimate(weights, cache, arithmetic)
     return Plan(context, sequences, max(options.step_tokens, sequences), estimate, tuple(notes))
-
-
-def check_memory(folder: ModelFolder, planned: Plan) -> None:
-    """Refuse before anything is allocated: a system that overcommits memory would end the process instead.
-
-    :raises OutOfMemory: the weights and one context are more than the memory that is available
-    """
-    available, needed = memory.available_bytes(), planned.estimate.total_bytes
-    if available is not None and needed > available:
-        raise OutOfMemory(
-            f"{folder.path.name} needs {needed >> 20:,} MiB ({planned.estimate.arithmetic}); "
-            f"{available >> 20:,} MiB are available.",
-            hint='Load with a smaller context_tokens or precision="model", or take a smaller or quantized model.',
-            needed_bytes=needed,
-            available_bytes=available,
-        )
 
 
 def _cache_bytes_per_token(folder: ModelFolder, number_bytes: int) -> int:

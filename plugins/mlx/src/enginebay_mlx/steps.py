@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from enginebay import memory
 from enginebay.data import LoadRequest
 from enginebay.decode.protocol import Feed, StepInterrupted
 from enginebay.errors import ContextOverflow
@@ -19,7 +20,7 @@ from enginebay_mlx import library
 from enginebay_mlx.caches import Caches
 from enginebay_mlx.files import check_folder
 from enginebay_mlx.model import load_model, new_cache
-from enginebay_mlx.sizes import Plan, check_memory, options_of, plan
+from enginebay_mlx.sizes import Plan, options_of, plan
 from enginebay_mlx.tokenizer import FolderTokenizer
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def open_steps(request: LoadRequest) -> MlxSteps:
     """
     folder = check_folder(request.path)
     planned = plan(folder, request)
-    check_memory(folder, planned)
+    hint = 'Load with a smaller context_tokens or precision="model", or take a smaller or quantized model.'
+    memory.require(folder.path.name, planned.estimate, hint)
     tokenizer = FolderTokenizer(folder)
     model = load_model(folder, options_of(request).precision)
     from mlx_lm.models.cache import KVCache

@@ -26,9 +26,11 @@ engine = EngineInfo(
 
 @hookimpl
 def load(request: LoadRequest) -> DecodeModel:
+    from enginebay import memory
     from enginebay.decode.handle import DecodeModel
     from enginebay_mnn.steps import open_steps
 
+    memory.require(request.path.name, estimate(request), "Load with a smaller context_tokens, or take a smaller model.")
     return DecodeModel.open(request, engine, lambda: open_steps(request))
 
 
