@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +76,22 @@ def test_native_errors_are_typed_across_the_wire() -> None:
         pytest.raises(GenerationError, match="told to fail"),
     ):
         model.generate("fail now", max_tokens=3)
+
+
+def test_giving_up_requests_does_not_wait_for_a_worker_that_hangs() -> None:
+    """Its pipe is full of a prompt that it does not read, and whoever closes a stream may be an event loop."""
+    with open_echo("process") as model:
+        assert model.supervisor is not None
+        streams = [model.stream("hello", max_tokens=400) for _ in range(3)]
+        pid = model.supervisor.worker().process.pid
+        os.kill(pid, signal.SIGSTOP)
+        long = threading.Thread(target=lambda: model.tokenize("x" * 1_000_000))
+        long.start()
+        time.sleep(0.2)  # the pipe is full now
+        for stream in streams:
+            stream.cancel()
+            stream.close()
+        assert model.supervisor.restarts == 0, "it took until the worker was killed"
+        os.kill(pid, signal.SIGCONT)
+        long.join()
+        assert model.generate("hello", temperature=0).text.strip() == "hello"

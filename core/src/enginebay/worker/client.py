@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import sys
 import threading
 import time
@@ -90,10 +92,12 @@ class Worker:
         self._numbers = count(1)
         self._inboxes: dict[int, Inbox] = {}
         self._replies: dict[int, Future[Any]] = {}
+        self._ends: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._stopping = False
         self._verdict: str | None = None
         threading.Thread(target=self._read, name=f"{name}-frames", daemon=True).start()
+        threading.Thread(target=self._send_ends, name=f"{name}-ends", daemon=True).start()
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -115,14 +119,16 @@ class Worker:
         return number, inbox
 
     def end(self, number: int, kind: str) -> None:
-        """``cancel`` or ``close`` a request. A dead worker needs neither."""
+        """``cancel`` or ``close`` a request, without waiting: a worker that hangs may not read. A dead one needs neither."""
         if kind == "close":
             with self._lock:
                 self._inboxes.pop(number, None)
-        try:
-            self._send({"k": kind, "id": number})
-        except WorkerDied:
-            return
+        self._ends.put({"k": kind, "id": number})
+
+    def _send_ends(self) -> None:
+        while (message := self._ends.get()) is not None:
+            with contextlib.suppress(WorkerDied):
+                self._send(message)
 
     @property
     def running(self) -> int:
@@ -198,6 +204,7 @@ class Worker:
         self._die(self._verdict or reason, ended)
         os.close(self._from_child)
         self._writer.close()
+        self._ends.put(None)
         self._ended.set()
 
     def _dispatch(self, message: dict[str, Any]) -> None:
