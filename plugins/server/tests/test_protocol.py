@@ -279,6 +279,8 @@ def test_operation(server: Any) -> None:
     server.chat(max_tokens=3)
     assert server.http.get("/ready").json() == {"status": "ready", "model": "demo"}
     assert "enginebay_completion_tokens_total" in server.http.get("/metrics").text
-    page = server.http.get("/docs")
-    assert "openapi.json" in page.text
-    assert "://" not in page.text
+    for path, shows in (("/docs", "openapi.json"), ("/", "v1/engine/switch")):
+        page = server.http.get(path)
+        assert shows in page.text
+        assert "://" not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]

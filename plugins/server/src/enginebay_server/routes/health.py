@@ -8,7 +8,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from enginebay_server.errors import Refusal
 from enginebay_server.forms.other import Alive, Ready
-from enginebay_server.page import PAGE
+from enginebay_server.page import shown
 from enginebay_server.service import service_of
 
 router = APIRouter(tags=["Operation"])
@@ -41,4 +41,10 @@ async def metrics(request: Request) -> Response:
 @router.get("/docs", response_class=HTMLResponse)
 async def docs() -> Response:
     """This description, to be read."""
-    return HTMLResponse(PAGE)
+    return shown("description")
+
+
+@router.get("/", response_class=HTMLResponse)
+async def chat_page() -> Response:
+    """A page to chat, to switch engines, and to see what runs."""
+    return shown("chat")
