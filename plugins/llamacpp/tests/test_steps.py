@@ -212,3 +212,34 @@ def test_closing_twice_is_allowed(open_steps: Open) -> None:
     model.close()
     with pytest.raises(Cancelled):  # and does not read freed memory
         model.encode("hello", False)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_sequences_that_are_not_adjacent_share_a_step_and_idle_ones_between_them_stay(
+    open_steps: Open, shared: bool
+) -> None:
+    model = open_steps(options=Options(shared_cache=shared), sequences=8)
+    prompts = {5: TEXT[:9], 0: TEXT[3:7], 2: TEXT[2:8], 7: TEXT[1:4]}
+    alone = [logits_of(model, 0, prompt) for prompt in prompts.values()]
+    idle = logits_of(model, 6, [*TEXT[:5], 7])
+    for sequence in (0, 6):
+        model.keep(sequence, 0)
+    model.step([Feed(1, TEXT[:5], outputs=0), Feed(6, TEXT[:5], outputs=0)])
+    together = model.step([Feed(sequence, prompt) for sequence, prompt in prompts.items()])
+    np.testing.assert_allclose(together, alone, atol=CLOSE)
+    after = model.step([Feed(6, [7]), Feed(1, [7])])
+    np.testing.assert_allclose(after, [idle, idle], atol=CLOSE)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_copied_prefix_is_not_what_was_put_there_before_it(open_steps: Open, shared: bool) -> None:
+    model = open_steps(options=Options(shared_cache=shared), sequences=4)
+    expected = logits_of(model, 0, [*TEXT[:6], 9])
+    model.step([Feed(3, TEXT[5:12], outputs=0)])
+    other = model.save_state(3)
+    model.copy(0, 2, 6)
+    restored = model.load_state(0, other, 7)  # what is copied from may change before the copy is made
+    if not restored:
+        model.keep(0, 0)
+    np.testing.assert_allclose(model.step([Feed(2, [9])])[0], expected, atol=CLOSE)
+    assert model.save_state(2)

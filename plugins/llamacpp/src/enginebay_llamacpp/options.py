@@ -30,6 +30,8 @@ class Options:
     the most that one step takes, but never less than one a sequence. ``cache_type`` is the number format of the KV
     cache; ``auto`` is as exact as the weights: f32 where they all are f32, f16 otherwise. ``flash_attention`` rounds to
     f16, so None leaves it to the library except with a cache of f32, where it is off. ``adapters`` are LoRA adapters.
+    ``shared_cache`` puts all sequences into one cache: a prefix is then shared without copying, but each token looks at the
+    cells of all. None: shared if one sequence's part is too large to be copied in passing (64 MiB).
     """
 
     threads: int | None = field(default=None, validator=bounded(1, 512))
@@ -40,6 +42,7 @@ class Options:
     batch_tokens: int = field(default=512, validator=bounded(1, 16_384))
     flash_attention: bool | None = None
     cache_type: CacheType = field(default="auto")
+    shared_cache: bool | None = None
     adapters: tuple[Adapter, ...] = ()
 
     @cache_type.validator

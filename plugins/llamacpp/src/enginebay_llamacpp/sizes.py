@@ -18,6 +18,9 @@ DEFAULT_CACHE_BYTES: Final = 1 << 30
 BYTES_PER_THREAD: Final = 16 << 20
 """Weights below this give a second thread too little to do: threads wait for each other after every operation."""
 
+COPIED_BYTES: Final = 64 << 20
+"""The most that is copied when a sequence begins like another: some milliseconds."""
+
 _BYTES_OF: Final = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 _F32: Final = 0
 
@@ -29,6 +32,7 @@ class Plan:
     context_tokens: int
     sequences: int
     cache_type: str
+    shared_cache: bool
     estimate: MemoryEstimate
     notes: tuple[str, ...] = ()
 
@@ -36,7 +40,7 @@ class Plan:
 def plan(file: GgufFile, request: LoadRequest, options: Options) -> Plan:
     """Fill in what the request leaves open.
 
-    All sequences share one cache, with room for each to use its whole context: then none fails because of another.
+    There is room for each sequence to use its whole context: then none fails because of another.
     Eight sequences are the default, fewer if their cache would pass 1 GiB: beyond eight a processor gains little.
     """
     trained = _number(file, "context_length") or DEFAULT_CONTEXT_TOKENS
@@ -59,7 +63,8 @@ def plan(file: GgufFile, request: LoadRequest, options: Options) -> Plan:
         f"cache {sequences} sequences x {context:,} tokens = {one * sequences >> 20:,} MiB"
     )
     estimate = MemoryEstimate(file.weights_bytes, one * sequences, arithmetic)
-    return Plan(context, sequences, cache_type, estimate, tuple(notes))
+    shared = one > COPIED_BYTES if options.shared_cache is None else options.shared_cache
+    return Plan(context, sequences, cache_type, shared or sequences == 1, estimate, tuple(notes))
 
 
 def default_threads(file: GgufFile, processors: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from enginebay.decode.protocol import Logits, StepModel
 
+FILLED_GAP = 3
+"""A row that counts for nothing costs a step less than a step of its own for what lies beyond the gap."""
 _ABORTED = 2
 _NO_SLOT = 1
 _ALLOCATION_FAILED = -2
@@ -54,9 +57,9 @@ class LlamaModel:
 
 
 class LlamaSteps(LlamaModel):
-    """A model that generates. All sequences share one cache, so a prefix is copied without moving data."""
+    """A model that generates."""
 
-    def __init__(self, opened: OpenModel) -> None:
+    def __init__(self, opened: OpenModel, *, shared: bool = True) -> None:
         super().__init__(opened)
         import numpy as np
 
@@ -72,7 +75,7 @@ class LlamaSteps(LlamaModel):
                 "n_seq_max": plan.sequences,
                 "n_batch": self.step_tokens,
                 "n_ubatch": self.step_tokens,
-                "kv_unified": True,
+                "kv_unified": shared,
                 "swa_full": True,  # a sliding window that forgets could not be cut or copied
                 "abort_callback": self._abort,
                 "abort_callback_data": ctypes.addressof(self._flag),
@@ -84,6 +87,8 @@ class LlamaSteps(LlamaModel):
             raise cannot_generate(opened)
         self._width = opened.native.llama_vocab_n_tokens(self._vocab)
         self._lengths = [0] * plan.sequences
+        self._shared = shared
+        self._copying = False
         self._running = False
         self._interrupting = threading.Lock()
         self._row_type = ctypes.c_float * self._width
@@ -116,7 +121,8 @@ class LlamaSteps(LlamaModel):
         tokens, positions, sequence_of, wanted = self._tokens, self._positions, self._sequence_of, self._wanted
         lengths = self._lengths
         end = rows = 0
-        for feed in feeds:
+        ordered = feeds if self._shared else self._adjacent(feeds)
+        for feed in ordered:
             sequence, count = feed.sequence, len(feed.tokens)
             length = lengths[sequence]
             if length + count > self.context_tokens or end + count > self.step_tokens:
@@ -138,10 +144,34 @@ class LlamaSteps(LlamaModel):
         self._decode(feeds)
         for feed in feeds:
             lengths[feed.sequence] += len(feed.tokens)
+        if len(ordered) > len(feeds):
+            self._forget_fillers(feeds, ordered)
         if not rows:
             return np.empty((0, self._width), np.float32)
         address = ctypes.cast(self._native.llama_get_logits(self._context), ctypes.c_void_p).value
-        return np.frombuffer((self._row_type * rows).from_address(address), np.float32).reshape(rows, self._width)
+        logits = np.frombuffer((self._row_type * rows).from_address(address), np.float32).reshape(rows, self._width)
+        return logits if self._shared else _in_order_of(feeds, ordered, logits)
+
+    def _adjacent(self, feeds: Sequence[Feed]) -> list[Feed]:
+        """The feeds by sequence, and a token that counts for nothing for each sequence in a small gap between two.
+
+        With a cache for each sequence, llama.cpp computes together only what has adjacent numbers.
+        """
+        ordered = sorted(feeds, key=lambda feed: feed.sequence)
+        room = self.step_tokens - sum(len(feed.tokens) for feed in feeds)
+        fillers: list[Feed] = []
+        for left, right in itertools.pairwise(ordered):
+            gap = range(left.sequence + 1, right.sequence)
+            fits = all(self._lengths[sequence] < self.context_tokens for sequence in gap)
+            if len(gap) <= FILLED_GAP and fits and len(fillers) + len(gap) <= room:
+                fillers += [Feed(sequence, (0,), 0) for sequence in gap]
+        return sorted([*ordered, *fillers], key=lambda feed: feed.sequence) if fillers else ordered
+
+    def _forget_fillers(self, feeds: Sequence[Feed], ordered: Sequence[Feed]) -> None:
+        fed = {feed.sequence for feed in feeds}
+        for feed in ordered:
+            if feed.sequence not in fed:
+                self._native.llama_memory_seq_rm(self._memory, feed.sequence, self._lengths[feed.sequence], -1)
 
     def _decode(self, feeds: Sequence[Feed]) -> None:
         with self._interrupting:
@@ -155,7 +185,10 @@ class LlamaSteps(LlamaModel):
         if code:
             for feed in feeds:
                 self._clear(feed.sequence)
+            for sequence, length in () if self._shared else enumerate(self._lengths):  # of fillers, a part was computed
+                self._native.llama_memory_seq_rm(self._memory, sequence, length, -1)
             raise self._failure(code)
+        self._copying = False
 
     def _failure(self, code: int) -> Exception:
         if code == _ABORTED:
@@ -192,6 +225,8 @@ class LlamaSteps(LlamaModel):
         return 0
 
     def save_state(self, sequence: int) -> bytes:
+        if self._copying:
+            return b""
         size = self._native.llama_state_seq_get_size(self._context, sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = self._native.llama_state_seq_get_data(self._context, buffer, size, sequence)
@@ -199,7 +234,7 @@ class LlamaSteps(LlamaModel):
 
     def load_state(self, sequence: int, state: bytes, n: int) -> bool:
         self._clear(sequence)
-        if not 0 < n <= self.context_tokens:
+        if self._copying or not state or not 0 < n <= self.context_tokens:  # it may be what is copied from
             return False
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = self._native.llama_state_seq_set_data(self._context, buffer, len(state), sequence)
@@ -215,7 +250,12 @@ class AttentionSteps(LlamaSteps):
 
     def copy(self, source: int, target: int, n: int) -> None:
         self._clear(target)
-        self._native.llama_memory_seq_cp(self._memory, source, target, 0, n)
+        if self._shared:
+            self._native.llama_memory_seq_cp(self._memory, source, target, 0, n)
+        else:  # all of it, at the beginning of the next step; it cannot be saved before
+            self._native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self._native.llama_memory_seq_rm(self._memory, target, n, -1)
+            self._copying = True
         self._lengths[target] = n
 
 
@@ -238,10 +278,22 @@ def open_steps(request: LoadRequest) -> StepModel:
         if native.llama_model_has_encoder(opened.model) or native.llama_model_is_diffusion(opened.model):
             raise cannot_generate(opened)
         recurrent = native.llama_model_is_recurrent(opened.model) or native.llama_model_is_hybrid(opened.model)
-        return LlamaSteps(opened) if recurrent else AttentionSteps(opened)
+        return LlamaSteps(opened) if recurrent else AttentionSteps(opened, shared=opened.plan.shared_cache)
     except BaseException:
         opened.close()
         raise
+
+
+def _in_order_of(feeds: Sequence[Feed], ordered: Sequence[Feed], logits: Logits) -> Logits:
+    """Rows of logits that came in the order of ``ordered``, in that of ``feeds``."""
+    if [feed.sequence for feed in ordered if feed.outputs] == [feed.sequence for feed in feeds if feed.outputs]:
+        return logits
+    first, row = {}, 0
+    for feed in ordered:
+        first[feed.sequence] = row
+        row += feed.outputs
+    rows = [first[feed.sequence] + i for feed in feeds for i in range(feed.outputs)]
+    return logits[rows]
 
 
 def _address_of_strlen() -> int:
