@@ -85,11 +85,12 @@ class AsyncStream(AsyncIterator[Chunk]):
         try:
             while not self._over:
                 self._bell.silence()
-                if self._stream.ready():
+                if not self._stream.due():
+                    await self._bell.wait()
+                elif self._stream.ready():
                     return next(self._stream)
-                if self._stream.due():
+                else:
                     return await in_thread(lambda: next(self._stream))
-                await self._bell.wait()
         except asyncio.CancelledError:
             await self.aclose()
             raise

@@ -1,7 +1,8 @@
 """A queue whose reader may wait, look, or be told; and any iterator of chunks read into one. It knows no request.
 
-Streams share three words: ``ready`` (the next chunk can be had at once), ``due`` (``next`` would do something now, which can take
-a while: going on in another worker, say), and ``tell`` (call this, from any thread, whenever something may have come).
+Streams share three words: ``due`` (``next`` would do something now), ``ready`` (and that at once; going on in another worker
+takes a while) and ``tell`` (call this, from any thread, whenever something may have come). Ask ``due`` first: what is not
+there yet is not ready either, and may come between two questions.
 """
 
 from __future__ import annotations

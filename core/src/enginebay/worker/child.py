@@ -58,6 +58,8 @@ class Child:
         self._engine: Engine | None = None
         self._model: LoadedModel | None = None
         self._streams: dict[int, Stream] = {}
+        self._waited_for: set[int] = set()
+        """Streams that a thread reads now. A stream has one reader at a time."""
         self._due: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def serve(self) -> None:
@@ -175,13 +177,15 @@ class Child:
     def _take(self, number: int, chunks: list[list[Any]], errors: list[dict[str, Any]]) -> None:
         """Add what a stream has to say now. What takes longer, the check of a whole output, is done on a thread."""
         stream = self._streams.get(number)
-        if stream is None:
+        if stream is None or number in self._waited_for:
             return
         try:
-            while stream.ready():
+            while stream.due():  # asked first: what is due and not ready stays so until it is taken
+                if not stream.ready():
+                    self._waited_for.add(number)
+                    threading.Thread(target=self._wait, args=(number, stream), name="chunk", daemon=True).start()
+                    break
                 chunks.append(_packed(number, next(stream)))
-            if stream.due():
-                threading.Thread(target=self._wait, args=(number, stream), name=f"stream-{number}", daemon=True).start()
         except StopIteration:
             self._streams.pop(number, None)
         except EnginebayError as error:
@@ -195,6 +199,7 @@ class Child:
         except EnginebayError as error:
             message = {"k": "error", "id": number, "error": error.to_dict()}
         self._writer.send(message)
+        self._waited_for.discard(number)
         self._due.put(number)
 
 

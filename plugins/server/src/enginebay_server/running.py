@@ -114,7 +114,7 @@ class Running:
         for choice, stream in streams:
             chunks: list[Chunk] = []
             try:
-                while len(chunks) < TOGETHER and stream.ready():
+                while len(chunks) < TOGETHER and stream.due() and stream.ready():
                     chunks.append(next(stream))
                     if chunks[-1].finish:
                         self._busy.add(choice)  # for good
@@ -124,7 +124,7 @@ class Running:
                 self._busy.add(choice)
             if chunks:
                 self._items.append((choice, chunks[0] if len(chunks) == 1 else joined(chunks)))
-            elif choice not in self._busy and stream.due():
+            elif choice not in self._busy and stream.due() and not stream.ready():
                 self._busy.add(choice)
                 threading.Thread(target=self._wait, args=(choice, stream), name="enginebay-wait", daemon=True).start()
 
