@@ -88,7 +88,8 @@ class LlamaSteps(LlamaModel):
         self._width = opened.native.llama_vocab_n_tokens(self._vocab)
         self._lengths = [0] * plan.sequences
         self._shared = shared
-        self._copying = False
+        self._copying: set[int] = set()
+        """Sequences that the next step copies from or to: what they hold now is not yet, or must not change before."""
         self._running = False
         self._interrupting = threading.Lock()
         self._row_type = ctypes.c_float * self._width
@@ -188,7 +189,7 @@ class LlamaSteps(LlamaModel):
             for sequence, length in () if self._shared else enumerate(self._lengths):  # of fillers, a part was computed
                 self._native.llama_memory_seq_rm(self._memory, sequence, length, -1)
             raise self._failure(code)
-        self._copying = False
+        self._copying.clear()
 
     def _failure(self, code: int) -> Exception:
         if code == _ABORTED:
@@ -225,7 +226,7 @@ class LlamaSteps(LlamaModel):
         return 0
 
     def save_state(self, sequence: int) -> bytes:
-        if self._copying:
+        if sequence in self._copying:
             return b""
         size = self._native.llama_state_seq_get_size(self._context, sequence)
         buffer = (ctypes.c_uint8 * size)()
@@ -234,7 +235,7 @@ class LlamaSteps(LlamaModel):
 
     def load_state(self, sequence: int, state: bytes, n: int) -> bool:
         self._clear(sequence)
-        if self._copying or not state or not 0 < n <= self.context_tokens:  # it may be what is copied from
+        if sequence in self._copying or not state or not 0 < n <= self.context_tokens:
             return False
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = self._native.llama_state_seq_set_data(self._context, buffer, len(state), sequence)
@@ -255,7 +256,7 @@ class AttentionSteps(LlamaSteps):
         else:  # all of it, at the beginning of the next step; it cannot be saved before
             self._native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
             self._native.llama_memory_seq_rm(self._memory, target, n, -1)
-            self._copying = True
+            self._copying |= {source, target}
         self._lengths[target] = n
 
 
