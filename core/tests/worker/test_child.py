@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from enginebay.data import Chunk
-from enginebay.worker.child import Child
+from enginebay.worker.child import FRAME_CHUNKS, Child
 from enginebay.worker.frames import FrameReader, FrameWriter
 
 
@@ -70,3 +70,22 @@ def test_a_stream_that_a_thread_waits_for_is_left_to_it(child: Child) -> None:
         if thread.name == "chunk":
             thread.join()
     assert (slow.readers, chunks) == ({"chunk"}, [])
+
+
+def test_a_long_row_of_chunks_is_sent_in_several_frames(child: Child) -> None:
+    class Long(Late):
+        def ready(self) -> bool:
+            return True
+
+    long: Any = Long()
+    long.chunks = FRAME_CHUNKS + 10
+    child._streams[1] = long
+    frames: list[int] = []
+    while long.chunks:
+        chunks: list[Any] = []
+        child._take(1, chunks, [])
+        frames.append(len(chunks))
+        assert child._due.empty() == (not long.chunks), "what is left is not forgotten"
+        if long.chunks:
+            child._due.get_nowait()
+    assert frames == [FRAME_CHUNKS, 10]

@@ -29,6 +29,8 @@ from enginebay.worker.frames import BrokenFrame, FrameReader, FrameWriter
 
 BEAT_SECONDS = 0.5
 GATHER_SECONDS = 0.004
+FRAME_CHUNKS = 1_024
+"""The most chunks in a frame: a host that was slow to read finds more frames, not one that is too large."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -66,7 +68,7 @@ class Child:
         """Read messages until ``stop`` or the end of the pipe."""
         self._writer.send({"k": "hello", "pid": os.getpid()})
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
-        threading.Thread(target=self._send_chunks, name="chunks", daemon=True).start()
+        threading.Thread(target=self._keep_sending, name="chunks", daemon=True).start()
         for message in self._reader:
             kind = message["k"]
             if kind == "stop":
@@ -155,6 +157,15 @@ class Child:
         self._streams[number] = stream
         stream.tell(lambda: self._due.put(number))
 
+    def _keep_sending(self) -> None:
+        """Without this thread all streams would stand still, so the worker ends with it and the host starts another."""
+        try:
+            self._send_chunks()
+        except BaseException as error:
+            sys.stderr.write(f"worker: chunks cannot be sent: {type(error).__name__}: {error}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
     def _send_chunks(self) -> None:
         """All that the streams have, in few writes: at once after a pause, otherwise what a few milliseconds bring."""
         sent = 0.0
@@ -181,6 +192,9 @@ class Child:
             return
         try:
             while stream.due():  # asked first: what is due and not ready stays so until it is taken
+                if len(chunks) >= FRAME_CHUNKS:
+                    self._due.put(number)
+                    break
                 if not stream.ready():
                     self._waited_for.add(number)
                     threading.Thread(target=self._wait, args=(number, stream), name="chunk", daemon=True).start()
@@ -196,11 +210,14 @@ class Child:
         """Send one chunk that takes a while to be had; it is a last one."""
         try:
             message: dict[str, Any] = {"k": "chunks", "chunks": [_packed(number, next(stream))]}
+            self._writer.send(message)
         except EnginebayError as error:
-            message = {"k": "error", "id": number, "error": error.to_dict()}
-        self._writer.send(message)
-        self._waited_for.discard(number)
-        self._due.put(number)
+            self._writer.send({"k": "error", "id": number, "error": error.to_dict()})
+        except StopIteration:  # it was closed meanwhile
+            pass
+        finally:
+            self._waited_for.discard(number)
+            self._due.put(number)
 
 
 def _packed(number: int, chunk: Chunk) -> list[Any]:
