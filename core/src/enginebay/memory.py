@@ -53,6 +53,16 @@ def total_bytes() -> int | None:
     return _meminfo("MemTotal")
 
 
+def private_limit_bytes() -> int | None:
+    """The most private memory that this process may have; None if there is no limit, or it is unknown."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def resident_bytes(pid: int) -> int | None:
     """What a process holds in memory now; None if unknown."""
     try:

@@ -1,12 +1,13 @@
-"""Serving speed beside other servers: the same model, the same threads, the same requests, one after the other.
+"""Serving speed beside other servers: the same model, the same threads, the same requests, in turns.
 
     python serving.py MODEL.gguf [--llama-server PATH] [--llama-cpp-python] [--threads 2] [--streams 1 4 8 16] [--rounds 3]
     python serving.py MLX_FOLDER
 
-A folder is served by enginebay's ``mlx`` and by ``mlx_lm.server``. Each server is started, warmed, measured and ended. Prompts
-have unequal lengths; with ``--shared`` they begin with the same thousand tokens. Printed for each number of concurrent
-streams: generated tokens per second, the median and the 95th percentile of the time to the first token and between tokens,
-and how many streams were complete; at last the ratios.
+A folder is served by enginebay's ``mlx`` and by ``mlx_lm.server``. All servers run from the beginning to the end; in each
+round each is measured alone, the first one being another every time. Prompts have unequal lengths and none is asked twice;
+with ``--shared`` they begin with the same thousand tokens. Printed for each number of concurrent streams: generated tokens
+per second, the median and the 95th percentile of the time to the first token and between tokens, and how many streams were
+complete; at last the ratios.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -22,8 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from attrs import define, field
 
@@ -57,6 +59,15 @@ class Measured:
     streams: int = 0
     first: list[float] = field(factory=list)
     between: list[float] = field(factory=list)
+
+    def add(self, other: Measured) -> None:
+        """Count another round as well."""
+        self.seconds += other.seconds
+        self.tokens += other.tokens
+        self.complete += other.complete
+        self.streams += other.streams
+        self.first += other.first
+        self.between += other.between
 
     @property
     def tokens_per_second(self) -> float:
@@ -111,20 +122,11 @@ async def stream(port: int, model: str, text: str, max_tokens: int, into: Measur
     into.seconds = max(into.seconds, time.perf_counter() - began)
 
 
-async def measure(port: int, model: str, streams: int, rounds: int, max_tokens: int, shared: bool) -> Measured:
-    """``rounds`` times ``streams`` requests at once."""
-    total = Measured()
-    for turn in range(rounds):
-        one = Measured()
-        texts = [prompt(turn * 100 + i, shared) for i in range(streams)]
-        await asyncio.gather(*(stream(port, model, text, max_tokens, one) for text in texts))
-        total.seconds += one.seconds
-        total.tokens += one.tokens
-        total.complete += one.complete
-        total.streams += one.streams
-        total.first += one.first
-        total.between += one.between
-    return total
+async def measure(port: int, model: str, texts: list[str], max_tokens: int) -> Measured:
+    """All requests at once."""
+    one = Measured()
+    await asyncio.gather(*(stream(port, model, text, max_tokens, one) for text in texts))
+    return one
 
 
 def free_port() -> int:
@@ -133,10 +135,10 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def commands(arguments: argparse.Namespace, folder: Path, port: int, shared: bool) -> dict[str, list[str]]:
-    """The servers by name. Each has the same threads, context and number of sequences."""
+def commands(arguments: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
+    """The servers by name, without their port. Each has the same threads, context and number of sequences."""
     model, threads, sequences = str(arguments.model.resolve()), arguments.threads, max(arguments.streams)
-    context = 2048 if shared else 1024
+    context = 2048 if arguments.shared else 1024
     mlx = arguments.model.is_dir()
     engine = "mlx" if mlx else "llamacpp"
     (folder / "enginebay.toml").write_text(
@@ -145,17 +147,17 @@ def commands(arguments: argparse.Namespace, folder: Path, port: int, shared: boo
         + ("precision = 'model'\n" if mlx else f"threads = {threads}\n")
     )
     script = Path(sys.executable).parent / "enginebay"
-    servers = {"enginebay": [str(script), "serve", "--model", "bench", "--port", str(port)]}
+    servers = {"enginebay": [str(script), "serve", "--model", "bench"]}
     if mlx:
-        servers["mlx_lm.server"] = [sys.executable, "-m", "mlx_lm.server", "--model", model, "--port", str(port)]
+        servers["mlx_lm.server"] = [sys.executable, "-m", "mlx_lm.server", "--model", model]
     if arguments.llama_server:
         servers["llama-server"] = [
-            *(str(arguments.llama_server), "-m", model, "--port", str(port), "-t", str(threads), "-np", str(sequences)),
+            *(str(arguments.llama_server.resolve()), "-m", model, "-t", str(threads), "-np", str(sequences)),
             *("-c", str(context * sequences), "--no-webui"),
         ]
     if arguments.llama_cpp_python:
         servers["llama_cpp.server"] = [
-            *(sys.executable, "-m", "llama_cpp.server", "--model", model, "--port", str(port)),
+            *(sys.executable, "-m", "llama_cpp.server", "--model", model),
             *("--n_threads", str(threads), "--n_ctx", str(context), "--interrupt_requests", "False"),
         ]
     return servers
@@ -174,27 +176,46 @@ async def ready(port: int, model: str, process: subprocess.Popen[bytes]) -> None
     raise SystemExit("a server did not start; its log is printed above")
 
 
-def run(
-    command: list[str], folder: Path, port: int, arguments: argparse.Namespace, shared: bool
-) -> dict[int, Measured]:
-    model = "default_model" if "mlx_lm.server" in command else "bench"
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    try:
-        asyncio.run(ready(port, model, process))
-        return {
-            n: asyncio.run(measure(port, model, n, arguments.rounds, arguments.max_tokens, shared))
-            for n in arguments.streams
-        }
-    except SystemExit:
-        sys.stderr.write((folder / "log").read_text(errors="replace")[-3000:])
-        raise
-    finally:
-        process.send_signal(signal.SIGTERM)
+@contextlib.contextmanager
+def serving(command: list[str], folder: Path, port: int, model: str) -> Iterator[None]:
+    """A server that is ready, ended at the end."""
+    with tempfile.TemporaryFile(dir=folder) as log:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        command = [*command, "--port", str(port)]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            asyncio.run(ready(port, model, process))
+            yield
+        except SystemExit:
+            log.seek(0)
+            sys.stderr.write(log.read().decode(errors="replace")[-3000:])
+            raise
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[int, Measured]]:
+    """What each server did at each number of streams."""
+    results: dict[str, dict[int, Measured]] = {}
+    with contextlib.ExitStack() as stack:
+        servers: list[tuple[str, int, str]] = []
+        for name, command in commands(arguments, folder).items():
+            print(f"starting {name}", file=sys.stderr)
+            model, port = "default_model" if name == "mlx_lm.server" else "bench", free_port()
+            stack.enter_context(serving(command, folder, port, model))
+            servers.append((name, port, model))
+            results[name] = {n: Measured() for n in arguments.streams}
+        numbers = itertools.count()
+        for n in arguments.streams:
+            for turn in range(arguments.rounds):
+                texts = [prompt(next(numbers), arguments.shared) for _ in range(n)]
+                for name, port, model in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
+                    results[name][n].add(asyncio.run(measure(port, model, texts, arguments.max_tokens)))
+    return results
 
 
 def show(results: dict[str, dict[int, Measured]], streams: list[int]) -> None:
@@ -231,13 +252,8 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--shared", action="store_true", help="prompts share their first thousand tokens")
     arguments = parser.parse_args()
-    results: dict[str, dict[int, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        port = free_port()
-        for server, command in commands(arguments, folder, port, arguments.shared).items():
-            print(f"running {server}", file=sys.stderr)
-            results[server] = run(command, folder, port, arguments, arguments.shared)
+        results = run(arguments, Path(name))
     show(results, arguments.streams)
 
 

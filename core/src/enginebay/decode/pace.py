@@ -9,7 +9,7 @@ that all decode in the same steps.
 
 from __future__ import annotations
 
-HOLD_SECONDS = 10.0
+HOLD_SECONDS = 30.0
 """How long those who have just begun to speak wait, at most, for prompts that came with them."""
 _ORDINARY_WEIGHT = 0.1
 _COST_WEIGHT = 0.3

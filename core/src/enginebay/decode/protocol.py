@@ -121,6 +121,14 @@ class SavesState(Protocol):
 
 
 @runtime_checkable
+class PrefersAdjacent(Protocol):
+    """A model that may say that sequences with adjacent numbers are cheaper to decode together than others."""
+
+    @property
+    def prefers_adjacent(self) -> bool: ...
+
+
+@runtime_checkable
 class Interrupts(Protocol):
     """A model whose running step can be given up from another thread."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from enginebay.decode.job import Job
-from enginebay.decode.protocol import Copies, SavesState, StepModel
+from enginebay.decode.protocol import Copies, PrefersAdjacent, SavesState, StepModel
 
 WORTH_SHARING_TOKENS = 16
 """A shared prefix below this is computed again rather than copied, parked or waited for."""
@@ -44,6 +44,7 @@ class Slots:
 
     def __init__(self, model: StepModel, cache_bytes: int) -> None:
         self._model = model
+        self._adjacent = isinstance(model, PrefersAdjacent) and model.prefers_adjacent
         self._all = [Slot(index) for index in range(model.sequences)]
         self._clock = 0
         self._cache_bytes = cache_bytes
@@ -69,7 +70,7 @@ class Slots:
         shared = {slot.index: common_prefix(slot.tokens, wanted) for slot in self._all}
         best = max(self._all, key=lambda slot: (shared[slot.index], slot.job is None, slot.used))
         length = shared[best.index]
-        slot = min(idle, key=lambda slot: (bool(slot.tokens), slot.used))
+        slot = self._next_free(idle)
         best_idle = max(idle, key=lambda slot: (shared[slot.index], slot.used))
         key = self._best_parked(wanted, length)
         if key is not None and isinstance(self._model, SavesState):
@@ -77,11 +78,11 @@ class Slots:
             state = self._parked.pop(key)
             self._parked_bytes -= len(state)
             slot.tokens = list(key) if self._model.load_state(slot.index, state, len(key)) else []
-        elif best.job is None and (length == len(best.tokens) or len(idle) == 1):
+        elif length and best.job is None and (length == len(best.tokens) or len(idle) == 1):
             slot = best
         elif length >= WORTH_SHARING_TOKENS and isinstance(self._model, Copies):
             if slot is best:
-                slot = min((other for other in idle if other is not best), key=lambda other: other.used)
+                slot = self._next_free([other for other in idle if other is not best])
             self._park(slot)
             self._model.copy(best.index, slot.index, length)
             slot.tokens = best.tokens[:length]
@@ -91,6 +92,16 @@ class Slots:
         slot.job = job
         job.cached_tokens = len(slot.tokens)
         return slot
+
+    def _next_free(self, idle: list[Slot]) -> Slot:
+        """Where a prompt begins that continues nothing: near those that are decoded if that is cheaper, or unused for longest."""
+        busy = [slot.index for slot in self.busy] if self._adjacent else []
+
+        def rank(slot: Slot) -> tuple[int, bool, int]:
+            away = min((abs(slot.index - index) for index in busy), default=0)
+            return away, bool(slot.tokens), slot.used
+
+        return min(idle, key=rank)
 
     def _fit(self, slot: Slot, wanted: list[int]) -> None:
         length = common_prefix(slot.tokens, wanted)

@@ -24,6 +24,9 @@ from enginebay.worker.process import EngineProcess, Exit
 
 LACK_OF_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "cannot allocate memory")
 
+LARGE_PAGES = "glibc.malloc.hugetlb=1"
+"""glibc's allocator asks for large pages: weights are read as fast as memory gives them, not as fast as pages are found."""
+
 
 @frozen
 class Death:
@@ -70,6 +73,7 @@ class Worker:
         command = [sys.executable, "-m", "enginebay.worker.child", str(child_read), str(child_write), str(os.getpid())]
         command += [] if memory_bytes is None else [str(memory_bytes)]
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUNBUFFERED": "1"}
+        environment["GLIBC_TUNABLES"] = LARGE_PAGES
         try:
             self.process = EngineProcess(
                 command, name=name, environment=environment, descriptors=(child_read, child_write)

@@ -119,7 +119,7 @@ def open_model(request: LoadRequest) -> OpenModel:
         (True, False): native.LLAMA_LOAD_MODE_MMAP,
         (False, True): native.LLAMA_LOAD_MODE_MLOCK,
         (True, True): native.LLAMA_LOAD_MODE_MMAP_MLOCK,
-    }[options.mmap, options.mlock]
+    }[_mapped(native, options, planned), options.mlock]
     notes = list(planned.notes)
     params.n_gpu_layers = -1 if options.gpu_layers is None else options.gpu_layers
     if not native.llama_supports_gpu_offload():
@@ -148,6 +148,14 @@ def open_model(request: LoadRequest) -> OpenModel:
     if not model:
         raise _failed(f"llama.cpp cannot load {request.path}", file)
     return OpenModel(native, file, planned, options, tuple(notes), model, kept=(overrides,))
+
+
+def _mapped(native: ModuleType, options: Options, planned: Plan) -> bool:
+    """Whether the file is mapped: if the options leave it open, only what would take more than half of the memory left."""
+    if options.mmap is not None:
+        return options.mmap
+    left = [figure for figure in (memory.available_bytes(), memory.private_limit_bytes()) if figure is not None]
+    return native.llama_supports_gpu_offload() or not left or 2 * planned.estimate.total_bytes > min(left)
 
 
 def _failed(what: str, file: GgufFile) -> EngineError:

@@ -26,7 +26,8 @@ class Options:
 
     ``threads`` decode single tokens (None: one for each processor that this process may use, fewer for a small model),
     ``batch_threads`` prompts (None: as many). ``gpu_layers`` is how many layers go to the GPU (None: all, if there is
-    one). ``mmap`` maps the file instead of copying it; ``mlock`` keeps it from being swapped out. ``batch_tokens`` is
+    one). ``mmap`` maps the file instead of reading it into memory (None: only if memory would get scarce; what was read is
+    in large pages and a little faster); ``mlock`` keeps it from being swapped out. ``batch_tokens`` is
     the most that one step takes, but never less than one a sequence. ``cache_type`` is the number format of the KV
     cache; ``auto`` is as exact as the weights: f32 where they all are f32, f16 otherwise. ``flash_attention`` rounds to
     f16, so None leaves it to the library except with a cache of f32, where it is off. ``adapters`` are LoRA adapters.
@@ -37,7 +38,7 @@ class Options:
     threads: int | None = field(default=None, validator=bounded(1, 512))
     batch_threads: int | None = field(default=None, validator=bounded(1, 512))
     gpu_layers: int | None = field(default=None, validator=bounded(0, 1_024))
-    mmap: bool = True
+    mmap: bool | None = None
     mlock: bool = False
     batch_tokens: int = field(default=512, validator=bounded(1, 16_384))
     flash_attention: bool | None = None

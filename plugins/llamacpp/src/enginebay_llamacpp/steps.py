@@ -103,6 +103,10 @@ class LlamaSteps(LlamaModel):
         self._pointers = first + 4 * np.arange(self.step_tokens, dtype=np.uintp)
         self._batch = self._make_batch()
 
+    @property
+    def prefers_adjacent(self) -> bool:
+        return not self._shared
+
     def _make_batch(self) -> Any:
         """A batch over our own arrays: a position has one sequence, so its list of sequences is a cell of an array."""
         kinds = {name: kind for name, kind, *_ in self._native.llama_batch._fields_}
@@ -156,9 +160,12 @@ class LlamaSteps(LlamaModel):
     def _adjacent(self, feeds: Sequence[Feed]) -> list[Feed]:
         """The feeds by sequence, and a token that counts for nothing for each sequence in a small gap between two.
 
-        With a cache for each sequence, llama.cpp computes together only what has adjacent numbers.
+        With a cache for each sequence, llama.cpp computes together only what has adjacent numbers, and only as many tokens
+        of each as the shortest has: pieces of prompts gain nothing from being together.
         """
         ordered = sorted(feeds, key=lambda feed: feed.sequence)
+        if sum(len(feed.tokens) == 1 for feed in feeds) < 2:
+            return ordered
         room = self.step_tokens - sum(len(feed.tokens) for feed in feeds)
         fillers: list[Feed] = []
         for left, right in itertools.pairwise(ordered):
