@@ -77,7 +77,7 @@ def test_one_slow_step_changes_little() -> None:
 class Recorded:
     """Echo's step model, which writes down what each step was fed."""
 
-    def __init__(self, sequences: int) -> None:
+    def __init__(self, sequences: int, *, prefers_adjacent: bool = False) -> None:
         import enginebay_echo
         from enginebay_echo.plugin import EchoOptions
         from enginebay_echo.steps import EchoModel
@@ -85,6 +85,7 @@ class Recorded:
         path = Path(enginebay_echo.__file__).parent / "models" / "echo.echo"
         self._model = EchoModel(LoadRequest(path, "echo", EchoOptions(), sequences=sequences))
         self.steps: list[dict[int, int]] = []
+        self.prefers_adjacent = prefers_adjacent
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -94,8 +95,9 @@ class Recorded:
         return self._model.step(feeds)
 
 
-def job(model: Recorded, length: int) -> Job:
-    request = GenerateRequest((65,) * length, max_tokens=20, sampling=Sampling(temperature=0), cache_prompt=False)
+def job(model: Recorded, length: int, max_tokens: int = 20) -> Job:
+    sampling = Sampling(temperature=0)
+    request = GenerateRequest((65,) * length, max_tokens=max_tokens, sampling=sampling, cache_prompt=False)
     return Job(request, 0, model.vocabulary, model.context_tokens, None)
 
 
@@ -134,3 +136,20 @@ def test_who_speaks_already_does_not_wait_for_who_comes_later(scheduler: tuple[S
     joined = model.steps[before : before + 14]
     assert all(step.get(speaking) == 1 for step in joined), joined
     assert HOLD_SECONDS > 0
+
+
+@pytest.mark.parametrize("adjacent", [True, False])
+def test_requests_are_put_side_by_side_where_that_is_cheaper(adjacent: bool) -> None:
+    model = Recorded(4, prefers_adjacent=adjacent)
+    scheduler = Scheduler(model, queue_requests=8, cache_bytes=0)  # type: ignore[arg-type]
+
+    def run(*lengths: int) -> set[int]:
+        for max_tokens in lengths:
+            scheduler.submit(job(model, 40, max_tokens))
+        model.steps.clear()
+        while scheduler.work():
+            pass
+        return {sequence for step in model.steps for sequence in step}
+
+    assert run(2, 8, 4, 6) == {0, 1, 2, 3}  # they end, and are free for longest, in the order 0, 2, 3, 1
+    assert run(5, 5) == ({0, 1} if adjacent else {0, 2})

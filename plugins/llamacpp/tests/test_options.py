@@ -19,7 +19,9 @@ from enginebay.errors import ConfigError, ModelLoadError, OutOfMemory
 from enginebay.structure import structure
 from enginebay_llamacpp import plugin
 from enginebay_llamacpp.amx import faulty_gcc
+from enginebay_llamacpp.check import check_model
 from enginebay_llamacpp.options import Adapter, Options
+from enginebay_llamacpp.sizes import plan
 
 
 @pytest.mark.parametrize(
@@ -57,13 +59,29 @@ def test_options_come_from_plain_data() -> None:
         Options(threads=1, batch_threads=2),
         Options(mmap=False),
         Options(mmap=False, mlock=True),
-        Options(mlock=True),
+        Options(mmap=True),
+        Options(mmap=True, mlock=True),
         Options(batch_tokens=7),
     ],
 )
 def test_an_option_of_speed_does_not_change_a_logit(open_steps: Open, options: Options) -> None:
     wanted = open_steps().step([Feed(0, [1, 2, 3])])
     np.testing.assert_allclose(open_steps("llama", options).step([Feed(0, [1, 2, 3])]), wanted, atol=2e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("scarce", [False, True])
+def test_weights_are_read_into_memory_while_there_is_enough(
+    open_steps: Open, models: Path, monkeypatch: pytest.MonkeyPatch, scarce: bool
+) -> None:
+    from enginebay import memory
+
+    model = models / "llama.gguf"
+    needed = plan(check_model(model), LoadRequest(model, "gguf"), Options()).estimate.total_bytes
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed * 3 // 2 if scarce else needed * 3)
+    opened = open_steps()
+    assert (model.name in Path("/proc/self/maps").read_text()) is scarce
+    opened.close()
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Slots:
         shared = {slot.index: common_prefix(slot.tokens, wanted) for slot in self._all}
         best = max(self._all, key=lambda slot: (shared[slot.index], slot.job is None, slot.used))
         length = shared[best.index]
-        slot = self._next_free(idle)
+        slot = self._next_free(idle, shared)
         best_idle = max(idle, key=lambda slot: (shared[slot.index], slot.used))
         key = self._best_parked(wanted, length)
         if key is not None and isinstance(self._model, SavesState):
@@ -82,7 +82,7 @@ class Slots:
             slot = best
         elif length >= WORTH_SHARING_TOKENS and isinstance(self._model, Copies):
             if slot is best:
-                slot = self._next_free([other for other in idle if other is not best])
+                slot = self._next_free([other for other in idle if other is not best], shared)
             self._park(slot)
             self._model.copy(best.index, slot.index, length)
             slot.tokens = best.tokens[:length]
@@ -93,13 +93,15 @@ class Slots:
         job.cached_tokens = len(slot.tokens)
         return slot
 
-    def _next_free(self, idle: list[Slot]) -> Slot:
-        """Where a prompt begins that continues nothing: near those that are decoded if that is cheaper, or unused for longest."""
+    def _next_free(self, idle: list[Slot], shared: dict[int, int]) -> Slot:
+        """Where a prompt goes that continues nothing long: near those that are decoded if that is cheaper, where nothing is
+        lost, where the first tokens are there already, or where nothing was for longest."""
         busy = [slot.index for slot in self.busy] if self._adjacent else []
 
-        def rank(slot: Slot) -> tuple[int, bool, int]:
+        def rank(slot: Slot) -> tuple[int, bool, int, int]:
             away = min((abs(slot.index - index) for index in busy), default=0)
-            return away, bool(slot.tokens), slot.used
+            alike = shared[slot.index] if shared[slot.index] < WORTH_SHARING_TOKENS else 0
+            return away, bool(slot.tokens), -alike, slot.used
 
         return min(idle, key=rank)
 
