@@ -110,8 +110,9 @@ def test_who_leaves_frees_the_sequence(server: Any) -> None:
     assert server.status()["models"][0]["requests"] == 0
 
 
-def test_cancelling_by_id_is_an_error_for_who_waits(server: Any) -> None:
-    body = chat_body(STORY, stream=True, max_tokens=1900)
+def test_cancelling_by_id_is_an_error_for_who_waits(special: Callable[..., Any]) -> None:
+    server = special(model="echo", options={"step_seconds": 0.05})
+    body = {"model": "echo", "messages": [{"role": "user", "content": "Hello " * 100}], "stream": True}
     with server.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         id_ = answer.headers["x-request-id"]
         seen = []
@@ -119,8 +120,8 @@ def test_cancelling_by_id_is_an_error_for_who_waits(server: Any) -> None:
             seen.append(data)
             if len(seen) == 2:
                 httpx.post(f"{server.url}/v1/requests/chatcmpl-{id_}/cancel").raise_for_status()
-    if seen[-1] != "[DONE]":  # it may have been quicker
-        assert json.loads(seen[-1])["error"]["code"] == "cancelled"
+    assert len(seen) < 100
+    assert json.loads(seen[-1])["error"]["code"] == "cancelled"
 
 
 def test_silence_is_filled(special: Callable[..., Any]) -> None:
