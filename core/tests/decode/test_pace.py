@@ -153,3 +153,20 @@ def test_requests_are_put_side_by_side_where_that_is_cheaper(adjacent: bool) -> 
 
     assert run(2, 8, 4, 6) == {0, 1, 2, 3}  # they end, and are free for longest, in the order 0, 2, 3, 1
     assert run(5, 5) == ({0, 1} if adjacent else {0, 2})
+
+
+def test_a_prompt_goes_where_its_first_tokens_are_already() -> None:
+    model = Recorded(2)
+    scheduler = Scheduler(model, queue_requests=8, cache_bytes=0)  # type: ignore[arg-type]
+
+    def computed(text: bytes) -> int:
+        request = GenerateRequest(tuple(text), max_tokens=1, sampling=Sampling(temperature=0))
+        scheduler.submit(Job(request, 0, model.vocabulary, model.context_tokens, None))
+        model.steps.clear()
+        while scheduler.work():
+            pass
+        return sum(sum(step.values()) for step in model.steps)
+
+    assert computed(b"Hello, fox") == 10
+    assert computed(b"Good day") == 8
+    assert computed(b"Good evening") == 7, "the other sequence was unused for longer, and has nothing of this prompt"

@@ -70,17 +70,18 @@ def test_an_option_of_speed_does_not_change_a_logit(open_steps: Open, options: O
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("scarce", [False, True])
+@pytest.mark.parametrize("scarce", ["", "available_bytes", "private_limit_bytes"])
 def test_weights_are_read_into_memory_while_there_is_enough(
-    open_steps: Open, models: Path, monkeypatch: pytest.MonkeyPatch, scarce: bool
+    open_steps: Open, models: Path, monkeypatch: pytest.MonkeyPatch, scarce: str
 ) -> None:
     from enginebay import memory
 
     model = models / "llama.gguf"
     needed = plan(check_model(model), LoadRequest(model, "gguf"), Options()).estimate.total_bytes
-    monkeypatch.setattr(memory, "available_bytes", lambda: needed * 3 // 2 if scarce else needed * 3)
+    for figure in ("available_bytes", "private_limit_bytes"):
+        monkeypatch.setattr(memory, figure, lambda figure=figure: needed * 3 // 2 if figure == scarce else needed * 3)
     opened = open_steps()
-    assert (model.name in Path("/proc/self/maps").read_text()) is scarce
+    assert (model.name in Path("/proc/self/maps").read_text()) is bool(scarce)
     opened.close()
 
 
